@@ -1,1 +1,2 @@
 //! mirror
+pub mod archive;
