@@ -17,6 +17,8 @@ pub struct ExecutorSettings {
     pub max_processes: u64,
     pub tmp_bytes: u64,
     pub max_open_files: u64,
+    pub fork_timeout_ms: u64,
+    pub zygote_timeout_ms: u64,
     pub max_instances: usize,
     pub max_instances_per_function: usize,
     pub queue_limit: usize,

@@ -1,1 +1,3 @@
-//! executor
+//! executor: placeholder
+
+pub mod sandbox;
