@@ -1,0 +1,97 @@
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use serde::{Deserialize, Serialize};
+
+use crate::name::FunctionName;
+
+/// What is stored and shown of a deployed function.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Meta {
+    /// Its name.
+    pub name: FunctionName,
+    /// Digest of its code and its lock: two deployments of the same bytes are the same version.
+    pub version: String,
+    /// The file in the code folder that holds the handler.
+    pub entry: String,
+    /// When it was deployed, in milliseconds since 1970.
+    pub deployed_at_ms: u64,
+    /// Its environment below the mount; none where it needs no packages.
+    pub environment: Option<String>,
+    /// The packages of its lock.
+    pub packages: Vec<Package>,
+    /// What was odd about the deployment, but did not stop it.
+    pub warnings: Vec<String>,
+}
+
+/// One package of a function's lock.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Package {
+    /// Normalised project name.
+    pub name: String,
+    /// Exact version.
+    pub version: String,
+}
+
+/// One deployed version of a function. Held by everything that runs it; the last holder of a retired version
+/// removes its folder.
+#[derive(Debug)]
+pub struct Function {
+    /// What is stored about it.
+    pub meta: Meta,
+    /// Unique among all versions this process has seen; the key of its warm instances.
+    pub id: u64,
+    folder: PathBuf,
+    retired: AtomicBool,
+}
+
+static NEXT_ID: AtomicU64 = AtomicU64::new(1);
+
+impl Function {
+    /// A version whose files lie in `folder`: `code/` and, where it has packages, `pylock.toml`.
+    pub fn new(meta: Meta, folder: PathBuf) -> Arc<Self> {
+        let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
+        Arc::new(Function { meta, id, folder, retired: AtomicBool::new(false) })
+    }
+
+    /// The folder that a sandbox sees as `/ol/code`.
+    pub fn code_dir(&self) -> PathBuf {
+        self.folder.join("code")
+    }
+
+    /// The lock (PEP 751), which exists where the function has packages.
+    pub fn lock_file(&self) -> PathBuf {
+        self.folder.join(LOCK_FILE)
+    }
+
+    /// The folder of this version.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// No new call will use this version: idle instances end, busy ones end after their call.
+    pub fn retire(&self) {
+        self.retired.store(true, Ordering::Release);
+    }
+
+    /// Whether [`Function::retire`] was called.
+    pub fn is_retired(&self) -> bool {
+        self.retired.load(Ordering::Acquire)
+    }
+}
+
+/// Name of the lock in a version's folder.
+pub(crate) const LOCK_FILE: &str = "pylock.toml";
+
+impl Drop for Function {
+    fn drop(&mut self) {
+        if self.is_retired()
+            && let Err(error) = std::fs::remove_dir_all(&self.folder)
+            && error.kind() != std::io::ErrorKind::NotFound
+        {
+            tracing::warn!(folder = %self.folder.display(), %error, "code of an old version could not be removed; \
+                the next start of ol-exec removes it");
+        }
+    }
+}
