@@ -49,7 +49,11 @@ struct World {
 
 impl World {
     fn new() -> World {
-        World { pool: Pool::new(LIMITS), made: 0, ended: Arc::default() }
+        World::with(LIMITS)
+    }
+
+    fn with(limits: PoolLimits) -> World {
+        World { pool: Pool::new(limits), made: 0, ended: Arc::default() }
     }
 
     /// Acquires, starting a sandbox where none is warm; tells whether it was warm.
@@ -104,14 +108,15 @@ async fn calls_over_the_limit_wait_and_then_are_turned_away() {
     assert_eq!(waiting.next().unwrap().await.unwrap(), Ok(None));
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn no_call_waits_for_ever() {
-    let mut world = World::new();
+    let waited = Duration::from_millis(20);
+    let mut world = World::with(PoolLimits { queue_timeout: waited, ..LIMITS });
     let f = function("f");
     let _one = world.call(&f).await.unwrap();
     let _two = world.call(&f).await.unwrap();
     let error = world.pool.acquire(&f).await.err();
-    assert_eq!(error, Some(PoolError::WaitedTooLong { waited: LIMITS.queue_timeout }));
+    assert_eq!(error, Some(PoolError::WaitedTooLong { waited }));
 }
 
 #[tokio::test]
@@ -159,13 +164,12 @@ async fn a_retired_version_keeps_no_sandbox() {
     assert_eq!(Arc::strong_count(&f), 1, "the pool holds the version no longer");
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn idle_sandboxes_expire() {
-    let mut world = World::new();
+    let mut world = World::with(PoolLimits { idle_timeout: Duration::from_millis(20), ..LIMITS });
     let f = function("f");
     let (place, fake, _) = world.call(&f).await.unwrap();
     place.give_back(fake);
-    tokio::time::advance(LIMITS.idle_timeout * 2).await;
     world.settled(0).await;
     assert_eq!(world.ended.load(Ordering::SeqCst), 1);
 }
