@@ -189,7 +189,8 @@ fn load(home: &Path, name: &FunctionName) -> Option<Arc<Function>> {
     };
     let stored = serde_json::from_slice::<Stored>(&text).ok().filter(|stored| {
         let folder = home.join(&stored.folder);
-        stored.meta.name == *name && folder.join("code").is_dir()
+        stored.meta.name == *name
+            && folder.join("code").is_dir()
             && (stored.meta.packages.is_empty() || folder.join(LOCK_FILE).is_file())
     });
     let Some(stored) = stored else {

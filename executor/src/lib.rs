@@ -5,11 +5,17 @@
 //! This crate never runs package or handler code in its own process, never follows a path that a sandbox can
 //! write, and never forks without exec. Start reading at [`sandbox`].
 
+mod chain;
 mod durable;
-pub mod function;
-pub mod functions;
+mod function;
+mod functions;
 pub mod logs;
-pub mod name;
+mod name;
 pub mod pool;
 pub mod sandbox;
 pub mod upload;
+pub mod zygotes;
+
+pub use function::{Function, Meta, Package};
+pub use functions::Functions;
+pub use name::{FunctionName, NameError};

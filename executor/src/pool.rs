@@ -283,12 +283,18 @@ impl<S: Sandbox> State<S> {
                 best = Some((*id, first.ticket));
             }
         }
+        // Of versions that nobody runs and nobody waits for (any more), nothing is held.
+        self.functions.retain(|_, line| line.live > 0 || !line.waiting.is_empty());
         best.map(|(id, _)| id)
     }
 
     fn take_longest_idle(&mut self, shared: &Arc<Shared<S>>) -> Option<Place<S>> {
         let since = |line: &Line<S>| line.idle.front().map(|idle| idle.since);
-        let oldest = self.functions.values_mut().filter(|line| !line.idle.is_empty()).min_by_key(|line| since(line))?;
+        let oldest = self
+            .functions
+            .values_mut()
+            .filter(|line| !line.idle.is_empty())
+            .min_by_key(|line| since(line))?;
         oldest.take_longest_idle(shared)
     }
 }

@@ -45,7 +45,9 @@ pub enum UploadError {
         reason: String,
     },
     /// An entry whose path is not plain and relative.
-    #[error("archive entry {path:?} is refused: paths must be relative, without `..`, and of ordinary length")]
+    #[error(
+        "archive entry {path:?} is refused: paths must be relative, without `..`, and of ordinary length"
+    )]
     Path {
         /// As the archive has it.
         path: String,
@@ -89,7 +91,8 @@ pub enum UploadError {
 /// # Errors
 /// See [`UploadError`]; what was written so far stays in `dest` for the caller to remove.
 pub fn unpack(body: &[u8], dest: &Path, limits: UploadLimits) -> Result<(), UploadError> {
-    let mut unpacker = Unpacker { dest, limits, left: limits.unpacked_bytes, entries: 0, taken: BTreeSet::new() };
+    let mut unpacker =
+        Unpacker { dest, limits, left: limits.unpacked_bytes, entries: 0, taken: BTreeSet::new() };
     if body.is_empty() {
         return Err(UploadError::Empty);
     }

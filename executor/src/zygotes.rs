@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 use mirror::Sha256;
 use tokio::sync::OnceCell;
 
+use crate::chain::chain;
 use crate::sandbox::{Sandboxes, Zygote, ZygoteError, ZygoteSpec};
 
 mod subset;
@@ -215,9 +216,12 @@ impl<N: Nursery> Zygotes<N> {
                 Err(ZygoteError::ParentGone)
             }
             Err(error) => {
-                let error = anyhow::Error::from(error);
-                tracing::info!(wheels = set.wheels.len(), reason = %format_args!("{error:#}"),
-                    "no zygote for this package set; its sandboxes import by themselves");
+                let (wheels, reason) = (set.wheels.len(), chain(&error));
+                tracing::info!(
+                    wheels,
+                    reason,
+                    "no zygote for this package set; its sandboxes import by themselves"
+                );
                 Ok(State::Failed { since: Instant::now() })
             }
         }
@@ -235,7 +239,8 @@ impl<N: Nursery> Zygotes<N> {
             return Ok(parent);
         }
         let root = self.node(&Arc::default());
-        let state = root.state.get_or_try_init(|| async { self.nursery.root().await.map(State::Ready) }).await?;
+        let state =
+            root.state.get_or_try_init(|| async { self.nursery.root().await.map(State::Ready) }).await?;
         if matches!(state, State::Ready(zygote) if !N::is_alive(zygote)) {
             self.forget(&root.wheels, root.made);
             return Err(ZygoteError::ParentGone);
@@ -268,7 +273,10 @@ impl<N: Nursery> Zygotes<N> {
             let spare = |node: &&Arc<Node<_>>| {
                 node.wheels.is_empty() || node.wheels == *used || !node.state.initialized()
             };
-            let oldest = nodes.values().filter(|node| !spare(node)).min_by_key(|node| node.last_used.load(Ordering::Relaxed));
+            let oldest = nodes
+                .values()
+                .filter(|node| !spare(node))
+                .min_by_key(|node| node.last_used.load(Ordering::Relaxed));
             let Some(oldest) = oldest.map(|node| node.wheels.clone()) else { return };
             nodes.remove(&oldest);
         }

@@ -94,7 +94,9 @@ async fn calls_over_the_limit_wait_and_then_are_turned_away() {
     let waiting: Vec<_> = (0..2)
         .map(|_| {
             let (pool, f) = (world.pool.clone(), f.clone());
-            tokio::spawn(async move { pool.acquire(&f).await.map(|mut place| place.take_warm().map(|fake| fake.number)) })
+            tokio::spawn(async move {
+                pool.acquire(&f).await.map(|mut place| place.take_warm().map(|fake| fake.number))
+            })
         })
         .collect();
     while world.pool.counts().waiting < 2 {

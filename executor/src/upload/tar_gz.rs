@@ -20,8 +20,9 @@ pub(super) fn unpack(body: &[u8], unpacker: &mut Unpacker<'_>) -> Result<(), Upl
         let entry = entry.map_err(|error| broken(&error))?;
         seen = true;
         let bytes = entry.path_bytes();
-        let path = String::from_utf8(bytes.into_owned())
-            .map_err(|error| UploadError::Path { path: String::from_utf8_lossy(error.as_bytes()).into_owned() })?;
+        let path = String::from_utf8(bytes.into_owned()).map_err(|error| UploadError::Path {
+            path: String::from_utf8_lossy(error.as_bytes()).into_owned(),
+        })?;
         match entry.header().entry_type() {
             EntryType::XGlobalHeader => {}
             // `tar -C dir .` writes the folder itself as the first entry.

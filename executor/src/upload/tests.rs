@@ -76,7 +76,10 @@ fn archives_of_both_kinds_are_unpacked() {
     let want = [("f.py".to_owned(), b"1".to_vec()), ("lib/a.py".to_owned(), b"2".to_vec())];
     let folder = Raw { path: "lib/", kind: EntryType::Directory, content: b"" };
     let dot = Raw { path: "./", kind: EntryType::Directory, content: b"" };
-    assert_eq!(unpacked(&tar_gz(&[dot, file("./f.py", b"1"), folder, file("./lib/a.py", b"2")])).unwrap(), want);
+    assert_eq!(
+        unpacked(&tar_gz(&[dot, file("./f.py", b"1"), folder, file("./lib/a.py", b"2")])).unwrap(),
+        want
+    );
     assert_eq!(unpacked(&zip(&[("f.py", b"1"), ("lib/a.py", b"2")])).unwrap(), want);
 }
 
@@ -111,7 +114,10 @@ fn a_path_given_twice_is_refused() {
 #[test]
 fn bombs_are_stopped_at_the_limit() {
     let zeros = vec![0_u8; 1_000_000];
-    assert!(matches!(unpacked(&tar_gz(&[file("f.py", &zeros)])), Err(UploadError::TooLarge { limit: 10_000 })));
+    assert!(matches!(
+        unpacked(&tar_gz(&[file("f.py", &zeros)])),
+        Err(UploadError::TooLarge { limit: 10_000 })
+    ));
     assert!(matches!(unpacked(&zip(&[("f.py", &zeros)])), Err(UploadError::TooLarge { limit: 10_000 })));
     let names: Vec<_> = (0..20).map(|number| format!("{number}.py")).collect();
     let many: Vec<_> = names.iter().map(|name| file(name, b"")).collect();

@@ -3,7 +3,10 @@ use super::WheelSet;
 /// The candidate to fork from for a process that may hold `wanted`: the one with the most wheels among those whose
 /// wheels are all in `wanted`. None qualifies by name or version, only by hash: the same version built twice is
 /// two packages.
-pub fn best_parent<'a, K>(candidates: impl IntoIterator<Item = (K, &'a WheelSet)>, wanted: &WheelSet) -> Option<K> {
+pub fn best_parent<'a, K>(
+    candidates: impl IntoIterator<Item = (K, &'a WheelSet)>,
+    wanted: &WheelSet,
+) -> Option<K> {
     let mut best: Option<(K, usize)> = None;
     for (key, wheels) in candidates {
         if wheels.is_subset(wanted) && best.as_ref().is_none_or(|(_, size)| wheels.len() > *size) {

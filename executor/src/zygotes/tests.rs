@@ -48,7 +48,10 @@ fn set(names: &[&str]) -> PackageSet {
     PackageSet {
         env_path: Some("/nonexistent".into()),
         wheels: Arc::new(names.iter().map(|name| wheel(name)).collect()),
-        modules: names.iter().map(|name| (wheel(name), vec![(*name).to_owned(), format!("_{name}")])).collect(),
+        modules: names
+            .iter()
+            .map(|name| (wheel(name), vec![(*name).to_owned(), format!("_{name}")]))
+            .collect(),
     }
 }
 
@@ -137,7 +140,11 @@ async fn the_dead_are_replaced_without_failing_a_call() {
     assert_eq!(zygotes.nursery().roots.load(Ordering::SeqCst), 2);
 
     zygotes.gone(&numpy);
-    assert_eq!(zygotes.parent_for(&set(&["numpy"])).await.unwrap().made, again.made, "an old report changes nothing");
+    assert_eq!(
+        zygotes.parent_for(&set(&["numpy"])).await.unwrap().made,
+        again.made,
+        "an old report changes nothing"
+    );
     zygotes.gone(&again);
     assert_ne!(zygotes.parent_for(&set(&["numpy"])).await.unwrap().made, again.made);
 }
