@@ -8,8 +8,11 @@
 //! own tests may use it too. It never touches a process, mount or cgroup that no test of ours made.
 
 mod extension;
+pub mod guard;
 pub mod http;
 pub mod index;
+pub mod leaks;
 pub mod skip;
+mod sys;
 pub mod wheel;
 pub mod zip_file;

@@ -49,6 +49,48 @@ pub fn real_wheels(projects: &[&str]) -> Option<PathBuf> {
     None
 }
 
+/// Whether requirements can be resolved.
+pub fn needs_uv() -> bool {
+    uv().is_some() || skipped("no real wheels (uv is not on PATH either)")
+}
+
+/// uv: the one of the wheel folder, unpacked once below the target folder, else the one on `PATH`.
+pub fn uv() -> Option<&'static Path> {
+    static FOUND: OnceLock<Option<PathBuf>> = OnceLock::new();
+    FOUND.get_or_init(|| unpacked_uv().or_else(uv_on_path)).as_deref()
+}
+
+fn uv_on_path() -> Option<PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    std::env::split_paths(&path).map(|folder| folder.join("uv")).find(|candidate| candidate.is_file())
+}
+
+fn unpacked_uv() -> Option<PathBuf> {
+    let entries = std::fs::read_dir(wheel_folder()).ok()?;
+    let wheel = entries.flatten().find(|entry| entry.file_name().to_string_lossy().starts_with("uv-"))?;
+    let stem = wheel.path().file_stem()?.to_owned();
+    let kept = crate::guard::profile_folder().join("ol-test-uv").join(stem);
+    let found = kept.join("uv");
+    if !found.is_file() {
+        unpack_uv(&wheel.path(), &kept)?;
+    }
+    Some(found)
+}
+
+/// Several test processes may do this at once: each writes a file of its own and renames it.
+fn unpack_uv(wheel: &Path, kept: &Path) -> Option<()> {
+    use std::os::unix::fs::PermissionsExt as _;
+    std::fs::create_dir_all(kept).ok()?;
+    let folder = tempfile::tempdir_in(kept).ok()?;
+    let mut command = Command::new("python3");
+    command.args(["-m", "zipfile", "-e"]).args([wheel, folder.path()]);
+    command.output().ok().filter(|output| output.status.success())?;
+    let data = crate::leaks::subfolders(folder.path());
+    let unpacked = data.iter().map(|below| below.join("scripts/uv")).find(|path| path.is_file())?;
+    std::fs::set_permissions(&unpacked, std::fs::Permissions::from_mode(0o755)).ok()?;
+    std::fs::rename(unpacked, kept.join("uv")).ok()
+}
+
 /// Where real wheels are looked for: `OL_TEST_WHEELS`, else `tests/wheels` of this workspace.
 pub fn wheel_folder() -> PathBuf {
     std::env::var_os("OL_TEST_WHEELS")
