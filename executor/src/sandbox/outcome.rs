@@ -63,6 +63,9 @@ pub struct CallOutcome {
     pub stderr: Vec<u8>,
     /// Whether output was dropped.
     pub truncated: bool,
+    /// Whether the event was written to the sandbox whole. Where it was not (it had died while idle), the handler saw
+    /// nothing and the call may be made again in another one.
+    pub event_taken: bool,
     /// What it took.
     pub usage: Usage,
 }

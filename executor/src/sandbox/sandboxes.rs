@@ -71,12 +71,19 @@ impl Leaf {
             stdout: Vec::new(),
             stderr: Vec::new(),
             truncated: false,
+            event_taken: false,
             usage: Default::default(),
         }
     }
 
-    /// Runs the script to its end, handing on output as it comes.
-    pub async fn run_script(&mut self, _output: impl FnMut(Stream, &[u8])) -> ScriptOutcome {
+    /// Whether it could still take a call; false where it died while idle. Never waits.
+    pub fn is_alive(&mut self) -> bool {
+        true
+    }
+
+    /// Runs the script to its end, handing on output as it comes. The channel is bounded: a reader that is slow slows
+    /// the script down, and loses nothing. A reader that is gone is no reason to stop: drop the leaf for that.
+    pub async fn run_script(&mut self, _output: tokio::sync::mpsc::Sender<(Stream, bytes::Bytes)>) -> ScriptOutcome {
         ScriptOutcome { result: super::ScriptResult::TimedOut, usage: Default::default() }
     }
 
