@@ -8,7 +8,9 @@ pub enum StartError {
     #[error("sandboxes need root: run as root, or with sudo")]
     NotRoot,
     /// No cgroup below which memory can be limited.
-    #[error("cannot limit the memory of sandboxes: {reason}; set executor.cgroup_parent to a cgroup that hands down memory and pids")]
+    #[error(
+        "cannot limit the memory of sandboxes: {reason}; set executor.cgroup_parent to a cgroup that hands down memory and pids"
+    )]
     Cgroup {
         /// What was found.
         reason: String,
