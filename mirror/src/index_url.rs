@@ -43,3 +43,12 @@ pub(crate) fn percent_decode(text: &str) -> String {
     }
     String::from_utf8(bytes).unwrap_or_else(|_| text.to_owned())
 }
+
+/// An index, and what is needed to trust it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Index {
+    /// Its root (PEP 503); may carry user and password, so show it only through [`without_secrets`].
+    pub url: Url,
+    /// A PEM file of certificates to trust besides the system's (pip's `cert` setting).
+    pub certificates: Option<std::path::PathBuf>,
+}

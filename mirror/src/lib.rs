@@ -5,16 +5,21 @@
 //! Start reading at [`IndexClient`], then [`Resolver`].
 
 pub mod archive;
+mod client;
 mod digest;
 pub mod index_url;
 mod interpreter;
 mod lock;
 mod name;
+pub mod page;
 mod tags;
 mod wheel_name;
 
+pub use client::{Downloaded, IndexClient, IndexError, Ranged, RemoteFile};
 pub use digest::{Hasher, InvalidDigest, Sha256};
+pub use index_url::Index;
 pub use interpreter::{Interpreter, InterpreterError};
 pub use lock::{Lock, LockError, LockedWheel};
 pub use name::{InvalidName, ProjectName};
+pub use page::{IndexFile, ProjectPage};
 pub use wheel_name::{InvalidWheelName, WheelName};
