@@ -74,7 +74,9 @@ def main():
                 "base_prefix": sys.base_prefix,
                 "base_exec_prefix": sys.base_exec_prefix,
                 "stdlib": stdlib(),
-                "library_dir": sysconfig.get_config_var("LIBDIR") if sysconfig.get_config_var("Py_ENABLE_SHARED") else None,
+                "library_dir": sysconfig.get_config_var("LIBDIR")
+                if sysconfig.get_config_var("Py_ENABLE_SHARED")
+                else None,
                 "implementation": sys.implementation.name,
                 "version": list(sys.version_info[:3]),
                 "cache_tag": sys.implementation.cache_tag,
