@@ -15,6 +15,7 @@ use std::sync::{Mutex, Once};
 pub use self::binaries::binary;
 pub(crate) use self::binaries::profile_folder;
 pub use self::daemon::Daemon;
+pub use self::spawn::spawn;
 use crate::leaks::{Process, Snapshot};
 use crate::skip;
 
@@ -178,7 +179,7 @@ impl Drop for TestDir {
 /// Where it cannot be started.
 pub fn finish(mut command: Command) -> Finished {
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
-    let child = spawn::spawn(command).unwrap_or_else(|error| panic!("starting a program: {error}"));
+    let child = spawn(command).unwrap_or_else(|error| panic!("starting a program: {error}"));
     let output = child.wait_with_output().expect("waiting for a child");
     Finished {
         code: output.status.code(),

@@ -51,7 +51,7 @@ impl Daemon {
             command.args(["--listen", &dir.listen(program).to_string()]);
         }
         command.args(arguments).stdout(Stdio::null()).stderr(file);
-        let child = spawn::spawn(command).unwrap_or_else(|error| panic!("starting {program}: {error}"));
+        let child = spawn(command).unwrap_or_else(|error| panic!("starting {program}: {error}"));
         let mut daemon = Self {
             child,
             program: program.into(),

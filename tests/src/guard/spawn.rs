@@ -21,7 +21,10 @@ static SPAWNER: LazyLock<Sender<Order>> = LazyLock::new(|| {
 });
 
 /// Starts a child that gets SIGTERM when this process dies, even by SIGKILL.
-pub(super) fn spawn(command: Command) -> io::Result<Child> {
+///
+/// # Errors
+/// The program cannot be started.
+pub fn spawn(command: Command) -> io::Result<Child> {
     let (reply, spawned) = channel();
     let gone = |_| io::Error::other("the spawner thread is gone");
     SPAWNER.send((command, reply)).map_err(|_| io::Error::other("the spawner thread is gone"))?;
