@@ -12,4 +12,7 @@ pub struct PkgfsSettings {
     pub max_wheel_members: u64,
     pub fuse_threads: usize,
     pub concurrent_fetches: usize,
+    pub read_ahead_bytes: u64,
+    pub max_open_files: usize,
+    pub negative_ttl_ms: u64,
 }

@@ -125,9 +125,10 @@ impl IndexClient {
         if let Some(etag) = old.as_ref().and_then(|old| old.etag.as_deref()?.parse().ok()) {
             headers.insert(IF_NONE_MATCH, etag);
         }
-        self.retry(&url, async || {
-            let answer = self.send(&self.0.pages_http, &url, &headers).await?;
-            match (answer.status(), &old) {
+        let (url, headers, old) = (&url, &headers, &old);
+        self.retry(url, || async move {
+            let answer = self.send(&self.0.pages_http, url, headers).await?;
+            match (answer.status(), old) {
                 (StatusCode::NOT_FOUND | StatusCode::GONE, _) => {
                     return Err(IndexError::UnknownProject {
                         project: project.clone(),
@@ -146,7 +147,7 @@ impl IndexClient {
             let text = |name| head.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
             let body = body::read(answer, self.0.settings.max_page_bytes).await?;
             let page = ProjectPage::parse(project, &base, &text(CONTENT_TYPE).unwrap_or_default(), &body)
-                .map_err(|source| IndexError::Page { url: error::shown(&url), source })?;
+                .map_err(|source| IndexError::Page { url: error::shown(url), source })?;
             Ok(Kept { page: Arc::new(page), etag: text(ETAG), fresh_until: self.fresh_until(&head) })
         })
         .await
@@ -160,8 +161,9 @@ impl IndexClient {
     pub async fn metadata(&self, file: &RemoteFile) -> Result<Option<Bytes>, IndexError> {
         let mut url = file.url.clone();
         url.set_path(&format!("{}.metadata", file.url.path()));
-        self.retry(&url, async || {
-            let answer = self.send(&self.0.files_http, &url, &HeaderMap::new()).await?;
+        let url = &url;
+        self.retry(url, || async move {
+            let answer = self.send(&self.0.files_http, url, &HeaderMap::new()).await?;
             // Servers that do not know the name say so in several ways.
             if matches!(answer.status().as_u16(), 400 | 403 | 404 | 405 | 410 | 501) {
                 return Ok(None);

@@ -31,7 +31,7 @@ impl IndexClient {
         if let Some(size) = file.size.or_else(|| known(self)) {
             return Ok(size);
         }
-        let answer = self.retry(&file.url, async || self.ask_range(file, &(0..1)).await).await?;
+        let answer = self.retry(&file.url, || self.ask_range(file, &(0..1))).await?;
         // Not HEAD: some servers lie in it. A whole answer is dropped after its headers.
         let size = match answer.status() {
             StatusCode::PARTIAL_CONTENT | StatusCode::RANGE_NOT_SATISFIABLE => content_range(&answer).2,
@@ -51,11 +51,12 @@ impl IndexClient {
         if range.is_empty() {
             return Ok(Ranged::Part(Bytes::new()));
         }
+        let range = &range;
         let part = self
-            .retry(&file.url, async || {
-                let answer = self.ask_range(file, &range).await?;
+            .retry(&file.url, || async move {
+                let answer = self.ask_range(file, range).await?;
                 match answer.status() {
-                    StatusCode::PARTIAL_CONTENT => part(answer, file, &range).await.map(Some),
+                    StatusCode::PARTIAL_CONTENT => part(answer, file, range).await.map(Some),
                     _ => Ok(None),
                 }
             })

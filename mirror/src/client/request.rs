@@ -11,12 +11,12 @@ use super::error::{reason, shown};
 use super::{IndexClient, IndexError};
 
 impl IndexClient {
-    /// Runs `attempt` until it succeeds, fails for good, or has been tried `retries` times more.
-    pub(super) async fn retry<T>(
-        &self,
-        url: &Url,
-        mut attempt: impl AsyncFnMut() -> Result<T, IndexError>,
-    ) -> Result<T, IndexError> {
+    /// Runs `attempt` until it succeeds, fails for good, or has been tried `retries` times more. (Not an async
+    /// closure: a task that awaits one cannot be shown to be `Send`.)
+    pub(super) async fn retry<T, F>(&self, url: &Url, mut attempt: impl FnMut() -> F) -> Result<T, IndexError>
+    where
+        F: Future<Output = Result<T, IndexError>>,
+    {
         let mut failures = 0;
         loop {
             let error = match attempt().await {

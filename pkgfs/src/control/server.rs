@@ -1,0 +1,106 @@
+use std::fs;
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use mirror::Lock;
+use tokio::io::BufReader;
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::Semaphore;
+use tokio::task::JoinHandle;
+
+use super::wire::{Request, Response, read_line, write_line};
+use crate::packages::Embedded;
+
+/// Connections served at once; more wait in the socket's backlog.
+const MAX_CONNECTIONS: usize = 64;
+
+/// The listening side. Dropping it stops listening and removes the socket.
+#[derive(Debug)]
+pub(crate) struct Server {
+    path: PathBuf,
+    task: JoinHandle<()>,
+}
+
+impl Server {
+    /// Listens at `path`. The caller holds the lock of the state folder, so a socket that is there already was left
+    /// by a killed run.
+    pub(crate) fn start(path: &Path, packages: Arc<Embedded>) -> io::Result<Server> {
+        match fs::remove_file(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let listener = UnixListener::bind(path)?;
+        fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
+        let task = tokio::spawn(accept(listener, packages));
+        Ok(Server { path: path.to_owned(), task })
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.task.abort();
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+async fn accept(listener: UnixListener, packages: Arc<Embedded>) {
+    let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    loop {
+        let Ok(permit) = permits.clone().acquire_owned().await else { return };
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                let packages = packages.clone();
+                tokio::spawn(async move {
+                    if let Err(error) = talk(stream, &packages).await {
+                        tracing::debug!(%error, "control connection ended");
+                    }
+                    drop(permit);
+                });
+            }
+            Err(error) => {
+                tracing::error!(%error, "control socket cannot accept");
+                return;
+            }
+        }
+    }
+}
+
+async fn talk(stream: UnixStream, packages: &Embedded) -> io::Result<()> {
+    // The mode of the socket keeps others out; the kernel's word on who calls is checked all the same.
+    let caller = stream.peer_cred()?.uid();
+    if caller != 0 && caller != nix::unistd::geteuid().as_raw() {
+        return Err(io::ErrorKind::PermissionDenied.into());
+    }
+    let mut stream = BufReader::new(stream);
+    while let Some(line) = read_line(&mut stream).await? {
+        let response = match serde_json::from_slice::<Request>(&line) {
+            Ok(request) => answer(request, packages).await,
+            Err(error) => failed(format!("request not understood: {error}"), false),
+        };
+        write_line(&mut stream, &response).await?;
+    }
+    Ok(())
+}
+
+async fn answer(request: Request, packages: &Embedded) -> Response {
+    match request {
+        Request::Status => Response::Status(packages.status()),
+        Request::ListEnvs => Response::Envs(packages.environment_ids()),
+        Request::CreateEnv { lock, interpreter } => {
+            let lock = match Lock::parse(&lock) {
+                Ok(lock) => lock,
+                Err(error) => return failed(error.to_string(), false),
+            };
+            match packages.create(&lock, &interpreter).await {
+                Ok(environment) => Response::Env(environment),
+                Err(error) => failed(error.to_string(), error.may_pass()),
+            }
+        }
+    }
+}
+
+fn failed(message: String, may_pass: bool) -> Response {
+    Response::Error { message, may_pass }
+}

@@ -1,0 +1,267 @@
+//! Fetches members: a range of the wheel → checked against the archive and RECORD → the store.
+//!
+//! However many readers wait for a member, it is fetched once; small neighbours in the same folder that are not
+//! there yet come along in the same request, because a Python import reads them next.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::ops::Range;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use mirror::Sha256;
+use mirror::archive::{ArchiveError, UnpackError};
+use tokio::sync::{Semaphore, watch};
+
+use crate::remote::{Piece, Remote, RemoteError};
+use crate::store::{FillError, Store, StoreError};
+use crate::tree::Source;
+use crate::wheel::{Arrivals, Entry, Trust, Wheel};
+
+/// Why a member cannot be read.
+#[derive(Debug, thiserror::Error)]
+#[error("{member} of {wheel} cannot be read: {reason}")]
+pub(crate) struct FetchError {
+    wheel: String,
+    member: String,
+    pub(crate) reason: FetchReason,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum FetchReason {
+    #[error("{0}")]
+    Remote(#[from] RemoteError),
+    #[error("{0}")]
+    Store(#[from] StoreError<ArchiveError>),
+    #[error("the index did not answer in {0} ms (pkgfs.read_timeout_ms)")]
+    TimedOut(u64),
+    #[error("the fetch was given up")]
+    GivenUp,
+}
+
+/// What became of each member of one fetch.
+type Batch = HashMap<Sha256, Result<Arc<File>, Arc<FetchError>>>;
+type Flight = watch::Receiver<Option<Arc<Batch>>>;
+
+/// Bounds of the fetcher, from the settings.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct FetchLimits {
+    pub(crate) concurrent: usize,
+    pub(crate) timeout: Duration,
+    pub(crate) merge_gap_bytes: u64,
+    pub(crate) read_ahead_bytes: u64,
+}
+
+/// See the module's description.
+pub(crate) struct Fetcher {
+    remote: Arc<dyn Remote>,
+    store: Arc<Store>,
+    limits: FetchLimits,
+    permits: Semaphore,
+    flights: Mutex<HashMap<Sha256, Flight>>,
+}
+
+impl Fetcher {
+    pub(crate) fn new(remote: Arc<dyn Remote>, store: Arc<Store>, limits: FetchLimits) -> Arc<Fetcher> {
+        let permits = Semaphore::new(limits.concurrent.max(1));
+        Arc::new(Fetcher { remote, store, limits, permits, flights: Mutex::default() })
+    }
+
+    /// The member's file, if no fetch is needed. Never waits for the network.
+    pub(crate) fn at_hand(&self, source: &Source) -> Option<Arc<File>> {
+        self.store.get(&source.digest, source.size)
+    }
+
+    /// The member's file, fetched if need be; waits at most the read time-out.
+    pub(crate) async fn file(self: &Arc<Self>, source: &Source) -> Result<Arc<File>, Arc<FetchError>> {
+        let mut flight = match self.join_or_start(source) {
+            Ok(file) => return Ok(file),
+            Err(flight) => flight,
+        };
+        let waited = tokio::time::timeout(self.limits.timeout, flight.wait_for(Option::is_some)).await;
+        let reason = match waited {
+            Err(_) => FetchReason::TimedOut(self.limits.timeout.as_millis() as u64),
+            Ok(Err(_)) => FetchReason::GivenUp,
+            Ok(Ok(batch)) => match batch.as_ref().and_then(|batch| batch.get(&source.digest)) {
+                Some(outcome) => return outcome.clone(),
+                None => FetchReason::GivenUp,
+            },
+        };
+        Err(Arc::new(error_of(&source.wheel, &source.wheel.index.entries[source.member], reason)))
+    }
+
+    /// The file, if it arrived meanwhile; else the flight that brings it.
+    fn join_or_start(self: &Arc<Self>, source: &Source) -> Result<Arc<File>, Flight> {
+        let mut flights = self.flights.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(flight) = flights.get(&source.digest) {
+            return Err(flight.clone());
+        }
+        // A flight ends by keeping its members first and leaving the map after: whoever finds neither starts one.
+        if let Some(file) = self.at_hand(source) {
+            return Ok(file);
+        }
+        let members = self.plan(source, &flights);
+        let (sender, flight) = watch::channel(None);
+        let digests: Vec<Sha256> =
+            members.iter().filter_map(|member| digest(&source.wheel.index.entries[*member])).collect();
+        for digest in &digests {
+            flights.insert(*digest, flight.clone());
+        }
+        let (fetcher, wheel) = (self.clone(), source.wheel.clone());
+        tokio::spawn(async move {
+            let batch = fetcher.fly(&wheel, &members).await;
+            sender.send_replace(Some(Arc::new(batch)));
+            let mut flights = fetcher.flights.lock().unwrap_or_else(PoisonError::into_inner);
+            for digest in &digests {
+                flights.remove(digest);
+            }
+        });
+        Err(flight)
+    }
+
+    /// The member, and the neighbours that come along.
+    fn plan(&self, source: &Source, flights: &HashMap<Sha256, Flight>) -> Vec<usize> {
+        let entries = &source.wheel.index.entries;
+        let folder = |entry: &Entry| entry.member.path.rsplit_once('/').map(|(folder, _)| folder.to_owned());
+        let home = folder(&entries[source.member]);
+        let mut range = entries[source.member].member.extent.clone();
+        let mut members = vec![source.member];
+        let wanted = |entry: &Entry| {
+            digest(entry).is_some_and(|digest| !flights.contains_key(&digest) && !self.store.has(&digest))
+                && folder(entry) == home
+        };
+        let mut take = |places: &mut dyn Iterator<Item = usize>| {
+            for place in places {
+                let extent = &entries[place].member.extent;
+                let wider = range.start.min(extent.start)..range.end.max(extent.end);
+                let gap = (wider.end - wider.start) - (range.end - range.start) - (extent.end - extent.start);
+                if gap > self.limits.merge_gap_bytes || wider.end - wider.start > self.limits.read_ahead_bytes
+                {
+                    break;
+                }
+                if wanted(&entries[place]) {
+                    range = wider;
+                    members.push(place);
+                }
+            }
+        };
+        take(&mut (source.member + 1..entries.len()));
+        take(&mut (0..source.member).rev());
+        let mut seen = std::collections::HashSet::new();
+        members.retain(|member| digest(&entries[*member]).is_some_and(|digest| seen.insert(digest)));
+        members
+    }
+
+    async fn fly(self: &Arc<Self>, wheel: &Arc<Wheel>, members: &[usize]) -> Batch {
+        let entries = &wheel.index.entries;
+        let extents = members.iter().map(|member| &entries[*member].member.extent);
+        let start = extents.clone().map(|extent| extent.start).min().unwrap_or_default();
+        let end = extents.map(|extent| extent.end).max().unwrap_or_default();
+        let fetched = match tokio::time::timeout(self.limits.timeout, self.range(wheel, start..end)).await {
+            Ok(fetched) => fetched.map_err(|error| move || FetchReason::Remote(error.clone())),
+            Err(_) => {
+                let timeout = self.limits.timeout.as_millis() as u64;
+                return fail_all(wheel, members, || FetchReason::TimedOut(timeout));
+            }
+        };
+        let piece = match fetched {
+            Ok(piece) => piece,
+            Err(reason) => return fail_all(wheel, members, reason),
+        };
+        let (fetcher, wheel_too, wanted) = (self.clone(), wheel.clone(), members.to_vec());
+        let kept = tokio::task::spawn_blocking(move || match piece {
+            Piece::Part(bytes) => fetcher.keep_all(&wheel_too, &wanted, &bytes, start),
+            Piece::Whole(bytes) => {
+                let mut batch = fetcher.keep_all(&wheel_too, &wanted, &bytes, 0);
+                batch.extend(fetcher.keep_rest(&wheel_too, &wanted, &bytes));
+                batch
+            }
+        });
+        kept.await.unwrap_or_else(|_| fail_all(wheel, members, || FetchReason::GivenUp))
+    }
+
+    async fn range(&self, wheel: &Wheel, range: Range<u64>) -> Result<Piece, RemoteError> {
+        let _permit =
+            self.permits.acquire().await.map_err(|_| RemoteError::Failed("shutting down".into()))?;
+        tracing::debug!(
+            wheel = wheel.index.name.file_name(),
+            start = range.start,
+            end = range.end,
+            "fetching"
+        );
+        self.remote.range(&wheel.remote, range).await
+    }
+
+    /// Verifies and keeps members, whose extents lie in `bytes`, which start at `start` of the file.
+    fn keep_all(&self, wheel: &Arc<Wheel>, members: &[usize], bytes: &Bytes, start: u64) -> Batch {
+        let keep = |member: &usize| {
+            let entry = &wheel.index.entries[*member];
+            let kept = self.keep(entry, bytes, start).map_err(|error| {
+                let error = error_of(wheel, entry, error.into());
+                tracing::warn!(%error, "member refused or not kept");
+                Arc::new(error)
+            });
+            Some((digest(entry)?, kept))
+        };
+        members.iter().filter_map(keep).collect()
+    }
+
+    /// The members of a whole wheel that nobody asked for yet: it would all have to be sent again for each.
+    fn keep_rest(&self, wheel: &Arc<Wheel>, but: &[usize], bytes: &Bytes) -> Batch {
+        let entries = &wheel.index.entries;
+        let missing = |member: &usize| {
+            !but.contains(member) && digest(&entries[*member]).is_some_and(|digest| !self.store.has(&digest))
+        };
+        self.keep_all(wheel, &(0..entries.len()).filter(missing).collect::<Vec<_>>(), bytes, 0)
+    }
+
+    fn keep(&self, entry: &Entry, bytes: &Bytes, start: u64) -> Result<Arc<File>, StoreError<ArchiveError>> {
+        let Trust::Sha256(expected) = entry.trust else {
+            return Err(StoreError::Source(ArchiveError::Truncated("a refused member")));
+        };
+        let extent = &entry.member.extent;
+        let place = |at: u64| usize::try_from(at.checked_sub(start)?).ok();
+        let data = place(extent.start)
+            .zip(place(extent.end))
+            .and_then(|(from, to)| bytes.get(from..to))
+            .ok_or(StoreError::Source(ArchiveError::Truncated("the answer of the index")))?;
+        self.store.insert(&expected, entry.member.size, |mut sink| {
+            entry.member.unpack_to(data, &mut sink).map_err(|error| match error {
+                UnpackError::Archive(error) => FillError::Source(error),
+                UnpackError::Sink(error) => FillError::Disk(error),
+            })
+        })
+    }
+}
+
+impl Arrivals for Fetcher {
+    fn arrived(&self, wheel: &Arc<Wheel>, bytes: Bytes) {
+        self.keep_rest(wheel, &[], &bytes);
+    }
+}
+
+impl std::fmt::Debug for Fetcher {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Fetcher").field("limits", &self.limits).finish_non_exhaustive()
+    }
+}
+
+fn digest(entry: &Entry) -> Option<Sha256> {
+    match entry.trust {
+        Trust::Sha256(digest) => Some(digest),
+        Trust::Refused(_) => None,
+    }
+}
+
+fn error_of(wheel: &Wheel, entry: &Entry, reason: FetchReason) -> FetchError {
+    FetchError { wheel: wheel.index.name.file_name().to_owned(), member: entry.member.path.clone(), reason }
+}
+
+fn fail_all(wheel: &Wheel, members: &[usize], reason: impl Fn() -> FetchReason) -> Batch {
+    let fail = |member: &usize| {
+        let entry = &wheel.index.entries[*member];
+        Some((digest(entry)?, Err(Arc::new(error_of(wheel, entry, reason())))))
+    };
+    members.iter().filter_map(fail).collect()
+}

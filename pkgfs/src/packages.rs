@@ -1,0 +1,198 @@
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use config::{Program, Settings};
+use mirror::archive::Limits;
+use mirror::{IndexClient, Interpreter, Lock};
+use nix::fcntl::{Flock, FlockArg};
+
+use crate::control::{ControlClient, Server, Status};
+use crate::environment::{EnvError, Environment, Environments};
+use crate::fetch::{FetchLimits, Fetcher};
+use crate::fs::Frontend;
+use crate::mount::{MountError, Mounted};
+use crate::namespace::Namespace;
+use crate::remote::Remote;
+use crate::store::Store;
+use crate::tree::Inodes;
+use crate::wheel::{Arrivals, Shelf};
+
+/// The package file system, as a program sees it: one that a running daemon serves, or one of its own.
+#[derive(Clone, Debug)]
+pub struct Packages(Arc<Inner>);
+
+#[derive(Debug)]
+enum Inner {
+    Attached { client: ControlClient, mount: PathBuf },
+    Embedded { packages: Arc<Embedded>, server: Mutex<Option<Server>> },
+}
+
+/// The file system in this process.
+#[derive(Debug)]
+pub(crate) struct Embedded {
+    environments: Arc<Environments>,
+    shelf: Arc<Shelf>,
+    store: Arc<Store>,
+    mount: PathBuf,
+    mounted: Mutex<Option<Mounted>>,
+    /// Held as long as this lives: one process a state folder.
+    _lock: Flock<File>,
+}
+
+impl Packages {
+    /// Attaches to the daemon of this state folder, or mounts and serves its control socket where none runs.
+    ///
+    /// # Errors
+    /// See [`MountError`].
+    pub async fn open(settings: &Settings, client: IndexClient) -> Result<Packages, MountError> {
+        let socket = settings.default_socket_of(Program::Pkgfs);
+        let control = ControlClient::new(&socket);
+        if let Ok(status) = control.status().await {
+            return Ok(Packages(Arc::new(Inner::Attached { client: control, mount: status.mount })));
+        }
+        Packages::serve(settings, client, &socket).await
+    }
+
+    /// Mounts and serves the control socket at `socket`.
+    ///
+    /// # Errors
+    /// See [`MountError`].
+    pub async fn serve(
+        settings: &Settings,
+        client: IndexClient,
+        socket: &Path,
+    ) -> Result<Packages, MountError> {
+        let (owned, remote) = (settings.clone(), Arc::new(client));
+        let runtime = tokio::runtime::Handle::current();
+        let started = tokio::task::spawn_blocking(move || Embedded::start(&owned, remote, runtime)).await;
+        let packages = Arc::new(started.map_err(|error| MountError::Failed {
+            point: settings.mount.clone(),
+            source: std::io::Error::other(error),
+        })??);
+        let server = Server::start(socket, packages.clone())
+            .map_err(|source| MountError::Socket { path: socket.to_owned(), source })?;
+        Ok(Packages(Arc::new(Inner::Embedded { packages, server: Mutex::new(Some(server)) })))
+    }
+
+    /// Where the packages are.
+    pub fn mount_point(&self) -> &Path {
+        match &*self.0 {
+            Inner::Attached { mount, .. } => mount,
+            Inner::Embedded { packages, .. } => &packages.mount,
+        }
+    }
+
+    /// Whether another process serves them.
+    pub fn is_attached(&self) -> bool {
+        matches!(&*self.0, Inner::Attached { .. })
+    }
+
+    /// Makes the environment of `lock` for `interpreter`, or finds it made.
+    ///
+    /// # Errors
+    /// The lock does not fit the interpreter, or a wheel of it cannot be opened.
+    pub async fn create_env(&self, lock: &Lock, interpreter: &Interpreter) -> Result<Environment, EnvError> {
+        match &*self.0 {
+            Inner::Attached { client, .. } => Ok(client.create_env(lock, interpreter).await?),
+            Inner::Embedded { packages, .. } => packages.create(lock, interpreter).await,
+        }
+    }
+
+    /// Unmounts, where it was this process that mounted.
+    pub async fn close(self) {
+        if let Inner::Embedded { packages, server } = &*self.0 {
+            drop(server.lock().unwrap_or_else(PoisonError::into_inner).take());
+            let mounted = packages.mounted.lock().unwrap_or_else(PoisonError::into_inner).take();
+            if let Some(mounted) = mounted {
+                // Not on this thread: the kernel may need answers of tasks to let go.
+                let _ = tokio::task::spawn_blocking(move || mounted.unmount()).await;
+            }
+        }
+    }
+}
+
+impl Embedded {
+    fn start(
+        settings: &Settings,
+        remote: Arc<dyn Remote>,
+        runtime: tokio::runtime::Handle,
+    ) -> Result<Embedded, MountError> {
+        let lock = lock_state(settings)?;
+        let state = |source| MountError::State { path: settings.state.clone(), source };
+        let own = &settings.pkgfs;
+        let timeout = Duration::from_millis(own.read_timeout_ms);
+        let store = Store::open(&settings.state_dir("store"), own.store_max_bytes, own.max_open_files);
+        let store = Arc::new(store.map_err(state)?);
+        let limits = Limits {
+            max_members: own.max_wheel_members,
+            max_member_bytes: own.max_member_bytes,
+            ..Limits::default()
+        };
+        let shelf =
+            Shelf::new(settings.state_dir("wheels"), remote.clone(), limits, timeout).map_err(state)?;
+        let shelf = Arc::new(shelf);
+        let fetch = FetchLimits {
+            concurrent: own.concurrent_fetches,
+            timeout,
+            merge_gap_bytes: own.merge_gap_bytes,
+            read_ahead_bytes: own.read_ahead_bytes,
+        };
+        let fetcher = Fetcher::new(remote.clone(), store.clone(), fetch);
+        let arrivals: Arc<dyn Arrivals> = fetcher.clone();
+        shelf.set_arrivals(Arc::downgrade(&arrivals));
+        let inodes = Arc::new(Inodes::default());
+        let environments = Environments::new(settings.state_dir("envs"), shelf.clone(), inodes.clone());
+        let environments = Arc::new(environments.map_err(state)?);
+        let negative = Duration::from_millis(own.negative_ttl_ms);
+        let namespace =
+            Namespace::new(inodes, shelf.clone(), fetcher, environments.clone(), remote, negative);
+        let frontend = Frontend::new(namespace, store.clone(), runtime);
+        let mounted = Mounted::new(frontend, &settings.mount, own.fuse_threads)?;
+        let mount = mounted.point().to_owned();
+        let mounted = Mutex::new(Some(mounted));
+        Ok(Embedded { environments, shelf, store, mount, mounted, _lock: lock })
+    }
+
+    pub(crate) async fn create(
+        &self,
+        lock: &Lock,
+        interpreter: &Interpreter,
+    ) -> Result<Environment, EnvError> {
+        Ok(self.environments.create(lock, interpreter).await?.environment(&self.mount))
+    }
+
+    pub(crate) fn environment_ids(&self) -> Vec<String> {
+        self.environments.ids()
+    }
+
+    pub(crate) fn status(&self) -> Status {
+        let (store_bytes, store_files, store_max_bytes) = self.store.usage();
+        Status {
+            mount: self.mount.clone(),
+            pid: std::process::id(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            store_bytes,
+            store_files,
+            store_max_bytes,
+            wheels: self.shelf.len(),
+            environments: self.environments.ids().len(),
+        }
+    }
+}
+
+/// The kernel lets go of the lock when the process ends, however it ends.
+fn lock_state(settings: &Settings) -> Result<Flock<File>, MountError> {
+    let path = settings.state.join("ol-pkgfs.lock");
+    let failed = |source| MountError::State { path: settings.state.clone(), source };
+    fs::create_dir_all(&settings.state).map_err(failed)?;
+    let file = File::options().create(true).append(true).open(&path).map_err(failed)?;
+    match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+        Ok(lock) => Ok(lock),
+        Err((_, nix::errno::Errno::EWOULDBLOCK)) => {
+            Err(MountError::AlreadyRunning { state: settings.state.clone() })
+        }
+        Err((_, error)) => Err(failed(error.into())),
+    }
+}
