@@ -18,6 +18,7 @@ pub struct MirrorSettings {
     pub max_file_bytes: u64,
     pub page_ttl_ms: u64,
     pub pages_kept: usize,
+    pub resolution_ttl_ms: u64,
     pub resolve_timeout_ms: u64,
     pub uv: UvSettings,
 }

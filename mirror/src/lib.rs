@@ -7,19 +7,26 @@
 pub mod archive;
 mod client;
 mod digest;
+mod files;
 pub mod index_url;
 mod interpreter;
 mod lock;
 mod name;
 pub mod page;
+mod requirements;
+mod resolve;
+mod script;
 mod tags;
 mod wheel_name;
 
 pub use client::{Downloaded, IndexClient, IndexError, Ranged, RemoteFile};
 pub use digest::{Hasher, InvalidDigest, Sha256};
-pub use index_url::Index;
+pub use index_url::{Index, UpstreamError, upstream};
 pub use interpreter::{Interpreter, InterpreterError};
 pub use lock::{Lock, LockError, LockedWheel};
 pub use name::{InvalidName, ProjectName};
 pub use page::{IndexFile, ProjectPage};
+pub use requirements::{Requirements, RequirementsError};
+pub use resolve::{ResolveError, Resolver, UvError};
+pub use script::{ScriptError, ScriptMetadata};
 pub use wheel_name::{InvalidWheelName, WheelName};

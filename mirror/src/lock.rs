@@ -96,6 +96,7 @@ struct RawLock {
     requires_python: Option<String>,
     #[serde(default)]
     environments: Vec<String>,
+    #[serde(default)]
     packages: Vec<RawPackage>,
 }
 
@@ -152,6 +153,17 @@ impl Lock {
             text: text.to_owned(),
             packages,
         })
+    }
+
+    /// A lock of nothing: what a script without dependencies gets.
+    pub fn empty() -> Lock {
+        Lock {
+            text: "lock-version = \"1.0\"\ncreated-by = \"ol\"\npackages = []\n".to_owned(),
+            requires_python: None,
+            environments: Vec::new(),
+            packages: Vec::new(),
+            digest: digest(&[]),
+        }
     }
 
     /// The text it was read from.

@@ -11,7 +11,7 @@ use tempfile::NamedTempFile;
 use super::error::shown;
 use super::range::{content_range, range_header};
 use super::{IndexClient, IndexError, RemoteFile, body, request};
-use crate::{Hasher, Sha256};
+use crate::{Hasher, Sha256, files};
 
 /// A cut after less than this counts as a failure without progress.
 const PROGRESS_BYTES: u64 = 1 << 20;
@@ -41,7 +41,7 @@ impl IndexClient {
         let dir = dest.parent().unwrap_or(Path::new("."));
         let mut temp = tempfile::Builder::new().prefix(".part-").tempfile_in(dir).map_err(failed)?;
         let done = self.fill(file, &mut temp, progress).await?;
-        commit(temp, dest).map_err(failed)?;
+        files::commit(temp, dest, 0o644).map_err(failed)?;
         Ok(done)
     }
 
@@ -161,13 +161,4 @@ impl Copy<'_> {
             source,
         }
     }
-}
-
-/// Gives a finished temporary file its name, durably.
-pub(crate) fn commit(temp: NamedTempFile, dest: &Path) -> std::io::Result<()> {
-    use std::os::unix::fs::PermissionsExt;
-    temp.as_file().set_permissions(std::fs::Permissions::from_mode(0o644))?;
-    temp.as_file().sync_all()?;
-    temp.persist(dest).map_err(|error| error.error)?;
-    File::open(dest.parent().unwrap_or(Path::new(".")))?.sync_all()
 }
