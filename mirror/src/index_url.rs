@@ -70,7 +70,7 @@ fn parse(text: &str, origin: &'static str) -> Result<Url, UpstreamError> {
 
 /// `url` without user name, password and query: for messages and logs.
 pub fn without_secrets(url: &str) -> String {
-    let Ok(mut parsed) = Url::parse(url) else {
+    let Some(mut parsed) = Url::parse(url).ok().filter(Url::has_host) else {
         return match url.rsplit_once('@') {
             Some((_, rest)) => rest.to_owned(),
             None => url.to_owned(),

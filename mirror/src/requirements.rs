@@ -6,6 +6,7 @@ use pep508_rs::{Requirement, VerbatimUrl, VersionOrUrl};
 use serde::Deserialize;
 
 use crate::script::{ScriptError, ScriptMetadata};
+use crate::{InvalidName, ProjectName};
 
 /// Largest requirements file that is read, in bytes.
 const MAX_BYTES: u64 = 16 << 20;
@@ -170,6 +171,7 @@ fn check(line: &str) -> Result<String, RequirementsError> {
     if !hashes.split_whitespace().all(is_hash) {
         return Err(refuse("its --hash is not of the form --hash=sha256:0123…"));
     }
+    check_names(specifier.trim()).map_err(|error| refuse(&error.to_string()))?;
     let parsed = Requirement::<VerbatimUrl>::from_str(specifier.trim()).map_err(|error| {
         // Its error shows the place over several lines; the first says what is wrong.
         refuse(error.to_string().lines().next().unwrap_or_default())
@@ -178,6 +180,21 @@ fn check(line: &str) -> Result<String, RequirementsError> {
         return Err(refuse("requirements by URL or path are not supported; name a release of an index"));
     }
     Ok(format!("{parsed}{hashes}"))
+}
+
+/// The parser behind [`check`] panics on names and extras that end in a separator (pep508_rs 0.9.2); this keeps
+/// them from it.
+fn check_names(specifier: &str) -> Result<(), InvalidName> {
+    let end = specifier.find(|c: char| !c.is_ascii_alphanumeric() && !matches!(c, '-' | '_' | '.'));
+    let (name, rest) = specifier.split_at(end.unwrap_or(specifier.len()));
+    ProjectName::from_str(name)?;
+    let extras =
+        rest.trim_start().strip_prefix('[').and_then(|rest| rest.split(']').next()).unwrap_or_default();
+    extras
+        .split(',')
+        .map(str::trim)
+        .filter(|extra| !extra.is_empty())
+        .try_for_each(|extra| ProjectName::from_str(extra).map(|_| ()))
 }
 
 fn shown(line: &str) -> String {
@@ -246,6 +263,8 @@ mod tests {
             refusal("six --hash=sha256:00 --index-url=http://h").contains("its --hash is not of the form")
         );
         assert!(refusal("six>=").starts_with("`six>=` is not a requirement: "));
+        assert!(refusal("six->=1").contains("not a project name"));
+        assert!(refusal("six[a-,b]").contains("not a project name"));
         assert!(refusal("./local").contains("not a requirement"));
         assert!(refusal("six; python_version >> '3'").contains("not a requirement"));
     }
