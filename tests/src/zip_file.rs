@@ -8,6 +8,7 @@ const STORED: u16 = 0;
 const DEFLATED: u16 = 8;
 /// 1980-01-01 00:00, the earliest a ZIP can say: the bytes of a wheel then depend on its contents alone.
 const DOS_DATE: u16 = 0x21;
+const UTF8_NAME: u16 = 1 << 11;
 const ZIP64_FLAG: u32 = u32::MAX;
 
 /// An archive to be written: members in order, and bytes around them.
@@ -60,7 +61,7 @@ impl ZipMember {
             contents: contents.into(),
             mode: 0o100_644,
             stored: false,
-            flags: 0,
+            flags: if name.is_ascii() { 0 } else { UTF8_NAME },
             claimed_method: None,
             claimed_crc: None,
             claimed_size: None,
