@@ -1,2 +1,7 @@
-//! placeholder
-fn main() {}
+//! `ol-pkgfs`: parses, loads and calls.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    pkgfs::cli::main()
+}

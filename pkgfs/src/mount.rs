@@ -11,11 +11,13 @@ use std::os::fd::AsRawFd;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
+use std::thread::JoinHandle;
 use std::time::Duration;
 
-use fuser::{BackgroundSession, Config, Session, SessionACL};
+use fuser::{Config, Session, SessionACL};
 use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use tokio::sync::watch;
 
 use crate::fs::Frontend;
 
@@ -36,7 +38,8 @@ const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
 pub(crate) struct Mounted {
     point: PathBuf,
     device: String,
-    session: Option<BackgroundSession>,
+    session: Option<JoinHandle<io::Result<()>>>,
+    ended: watch::Receiver<bool>,
 }
 
 impl Mounted {
@@ -56,17 +59,22 @@ impl Mounted {
         mount(Some(SOURCE), &point, Some(TYPE), flags, Some(options.as_str()))
             .map_err(|error| MountError::Failed { point: point.clone(), source: error.into() })?;
         // From here on dropping unmounts.
-        let mut mounted = Mounted { device: table::device_at(&point), point, session: None };
-        mounted.session = Some(
-            serve(frontend, device.into(), threads)
-                .map_err(|source| MountError::Failed { point: mounted.point.clone(), source })?,
-        );
+        let (sender, ended) = watch::channel(false);
+        let mut mounted = Mounted { device: table::device_at(&point), point, session: None, ended };
+        let session = serve(frontend, device.into(), threads, sender);
+        let failed = |source| MountError::Failed { point: mounted.point.clone(), source };
+        mounted.session = Some(session.map_err(failed)?);
         Ok(mounted)
     }
 
     /// Where it is.
     pub(crate) fn point(&self) -> &Path {
         &self.point
+    }
+
+    /// Turns true when nothing is served any more, for instance because somebody unmounted it.
+    pub(crate) fn ended(&self) -> watch::Receiver<bool> {
+        self.ended.clone()
     }
 
     /// Unmounts; where somebody still uses it, it goes from the tree now and ends with its last user.
@@ -79,7 +87,7 @@ impl Mounted {
         if table::device_at(&self.point) == self.device {
             match umount2(&self.point, MntFlags::UMOUNT_NOFOLLOW) {
                 Ok(()) => {
-                    if let Err(error) = session.join() {
+                    if let Ok(Err(error)) = session.join() {
                         tracing::warn!(%error, "a thread of the file system failed");
                     }
                     return;
@@ -105,14 +113,24 @@ impl Drop for Mounted {
     }
 }
 
-fn serve(frontend: Frontend, device: OwnedFd, threads: usize) -> io::Result<BackgroundSession> {
+fn serve(
+    frontend: Frontend,
+    device: OwnedFd,
+    threads: usize,
+    ended: watch::Sender<bool>,
+) -> io::Result<JoinHandle<io::Result<()>>> {
     let mut config = Config::default();
     config.n_threads = Some(threads.max(1));
     config.acl = SessionACL::All;
-    Session::from_fd(frontend, device, SessionACL::All, config)?.spawn()
+    let session = Session::from_fd(frontend, device, SessionACL::All, config)?;
+    std::thread::Builder::new().name("fuse".into()).spawn(move || {
+        let outcome = session.run();
+        ended.send_replace(true);
+        outcome
+    })
 }
 
-/// Takes away a mount of ours that stands at `point`, served by nobody or by a daemon that should stop.
+/// Takes away the mount of ours that stands at `point`; a daemon behind it stops after its last user.
 ///
 /// # Errors
 /// Nothing of ours is mounted there.

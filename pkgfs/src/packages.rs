@@ -100,6 +100,16 @@ impl Packages {
         }
     }
 
+    /// Returns when the file system is served no more, although nobody called [`close`](Packages::close).
+    pub async fn ended(&self) {
+        let Inner::Embedded { packages, .. } = &*self.0 else { return std::future::pending().await };
+        let ended =
+            packages.mounted.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(Mounted::ended);
+        if let Some(mut ended) = ended {
+            let _ = ended.wait_for(|ended| *ended).await;
+        }
+    }
+
     /// Unmounts, where it was this process that mounted.
     pub async fn close(self) {
         if let Inner::Embedded { packages, server } = &*self.0 {

@@ -97,8 +97,8 @@ impl WheelError {
         WheelError { wheel: wheel.file_name().to_owned(), reason: reason.into() }
     }
 
-    /// Whether another try may succeed: the index is at fault, not the wheel.
-    pub(crate) fn may_pass(&self) -> bool {
+    /// Whether the index is at fault, not the wheel: another try may succeed.
+    pub(crate) fn upstream_down(&self) -> bool {
         matches!(self.reason, Reason::Remote(_) | Reason::TimedOut(_))
     }
 }

@@ -67,7 +67,9 @@ impl ControlClient {
         let line = read_line(&mut stream).await.map_err(ControlError::Broken)?;
         let line = line.ok_or_else(|| ControlError::Broken(std::io::ErrorKind::UnexpectedEof.into()))?;
         match serde_json::from_slice(&line) {
-            Ok(Response::Error { message, may_pass }) => Err(ControlError::Refused { message, may_pass }),
+            Ok(Response::Error { message, upstream_down }) => {
+                Err(ControlError::Refused { message, upstream_down })
+            }
             Ok(response) => Ok(response),
             Err(_) => Err(ControlError::NotUnderstood),
         }

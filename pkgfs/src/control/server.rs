@@ -95,12 +95,12 @@ async fn answer(request: Request, packages: &Embedded) -> Response {
             };
             match packages.create(&lock, &interpreter).await {
                 Ok(environment) => Response::Env(environment),
-                Err(error) => failed(error.to_string(), error.may_pass()),
+                Err(error) => failed(error.to_string(), error.upstream_down()),
             }
         }
     }
 }
 
-fn failed(message: String, may_pass: bool) -> Response {
-    Response::Error { message, may_pass }
+fn failed(message: String, upstream_down: bool) -> Response {
+    Response::Error { message, upstream_down }
 }

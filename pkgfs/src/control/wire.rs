@@ -26,7 +26,7 @@ pub(super) enum Response {
     Status(Status),
     Env(Environment),
     Envs(Vec<String>),
-    Error { message: String, may_pass: bool },
+    Error { message: String, upstream_down: bool },
 }
 
 /// What a running daemon says of itself.
@@ -74,19 +74,15 @@ pub enum ControlError {
     Refused {
         /// Its reason.
         message: String,
-        /// Whether another try may succeed.
-        may_pass: bool,
+        /// Whether the index is at fault: another try may succeed.
+        upstream_down: bool,
     },
 }
 
 impl ControlError {
-    /// Whether another try may succeed.
-    pub fn may_pass(&self) -> bool {
-        match self {
-            ControlError::Refused { may_pass, .. } => *may_pass,
-            ControlError::NotRunning { .. } | ControlError::Broken(_) => true,
-            ControlError::NotUnderstood => false,
-        }
+    /// Whether the index is at fault: another try may succeed.
+    pub fn upstream_down(&self) -> bool {
+        matches!(self, ControlError::Refused { upstream_down: true, .. })
     }
 }
 

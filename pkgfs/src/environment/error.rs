@@ -31,13 +31,12 @@ impl EnvError {
         EnvError::Stopped
     }
 
-    /// Whether another try may succeed: the index is at fault, not the lock or a wheel.
-    pub fn may_pass(&self) -> bool {
+    /// Whether the index is at fault, not the lock or a wheel: another try may succeed.
+    pub fn upstream_down(&self) -> bool {
         match self {
-            EnvError::Wheel(error) => error.may_pass(),
-            EnvError::Control(error) => error.may_pass(),
-            EnvError::Keep(_) | EnvError::Stopped => true,
-            EnvError::Lock(_) => false,
+            EnvError::Wheel(error) => error.upstream_down(),
+            EnvError::Control(error) => error.upstream_down(),
+            EnvError::Keep(_) | EnvError::Stopped | EnvError::Lock(_) => false,
         }
     }
 }
