@@ -198,7 +198,9 @@ fn is_served(point: &Path) -> bool {
     let path = point.to_owned();
     // A thread of its own, for a hung daemon would hold it.
     let probe = std::thread::Builder::new().name("mount-probe".into()).spawn(move || {
-        let dead = fs::metadata(&path).is_err_and(|error| error.raw_os_error() == Some(libc::ENOTCONN));
+        let hung_up =
+            |error: io::Error| matches!(error.raw_os_error(), Some(libc::ENOTCONN | libc::ECONNABORTED));
+        let dead = fs::metadata(&path).is_err_and(hung_up);
         let _ = sender.send(!dead);
     });
     probe.is_err() || answer.recv_timeout(PROBE_TIMEOUT).unwrap_or(true)

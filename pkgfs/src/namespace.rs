@@ -38,7 +38,7 @@ enum Level {
     Project(ProjectName),
     Release(ProjectName, String),
     /// A tree that was listed and not opened yet.
-    Wheel(PageWheel),
+    Wheel(Arc<PageWheel>),
     Environment(String),
 }
 
@@ -292,7 +292,7 @@ impl Namespace {
     }
 
     fn wheel_ino(&self, wheel: &PageWheel) -> u64 {
-        self.keep_level(&folder_identity(&wheel_identity(wheel)), || Level::Wheel(wheel.clone()))
+        self.keep_level(&folder_identity(&wheel_identity(wheel)), || Level::Wheel(Arc::new(wheel.clone())))
     }
 
     fn environment_ino(&self, id: &str) -> u64 {

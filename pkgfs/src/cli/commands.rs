@@ -1,6 +1,6 @@
 use anyhow::Context;
 use config::{Program, Settings};
-use mirror::{IndexClient, IndexError, Interpreter, index_url};
+use mirror::{IndexClient, IndexError, Interpreter, Lock, Requirements, ResolveError, Resolver, index_url};
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::output;
@@ -15,6 +15,7 @@ pub(super) fn exit_code(error: &anyhow::Error) -> u8 {
         }
         if cause.downcast_ref::<EnvError>().is_some_and(EnvError::upstream_down)
             || cause.downcast_ref::<ControlError>().is_some_and(ControlError::upstream_down)
+            || cause.downcast_ref::<ResolveError>().is_some_and(ResolveError::upstream_down)
             || cause.downcast_ref::<IndexError>().is_some_and(IndexError::upstream_down)
         {
             return 3;
@@ -104,13 +105,13 @@ async fn client(settings: &Settings, interpreter: &Interpreter) -> anyhow::Resul
     made.await?
 }
 
-async fn lock(
-    settings: &Settings,
-    interpreter: &Interpreter,
-    requirements: &[String],
-) -> anyhow::Result<mirror::Lock> {
-    let _ = (settings, interpreter);
-    let text = std::fs::read_to_string(&requirements[0])
-        .with_context(|| format!("{} cannot be read", requirements[0]))?;
-    Ok(mirror::Lock::parse(&text)?)
+async fn lock(settings: &Settings, interpreter: &Interpreter, words: &[String]) -> anyhow::Result<Lock> {
+    let requirements = Requirements::detect(words)?;
+    if let Requirements::Lock(text) = &requirements {
+        return Ok(Lock::parse(text)?);
+    }
+    let (owned, interpreter_too) = (settings.clone(), interpreter.clone());
+    let index = tokio::task::spawn_blocking(move || index_url::upstream(&owned, &interpreter_too)).await??;
+    let resolver = Resolver::new(settings, index, interpreter.clone());
+    Ok(resolver.lock(&requirements).await?)
 }

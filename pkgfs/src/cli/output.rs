@@ -1,5 +1,4 @@
 //! The only place of this crate that prints.
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "CLI output")]
 
 use std::io::{self, Write};
 

@@ -15,7 +15,7 @@ pub(super) fn top_at(point: &Path) -> Option<Entry> {
     let table = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
     let point = point.to_string_lossy();
     // Later lines lie on top.
-    table.lines().filter_map(parse).filter(|entry| entry.point == point).last()
+    table.lines().rev().filter_map(parse).find(|entry| entry.point == point)
 }
 
 /// Its device; empty where nothing is mounted there.

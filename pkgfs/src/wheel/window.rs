@@ -85,7 +85,7 @@ mod tests {
     #[test]
     fn near_ranges_become_one() {
         assert_eq!(merge(vec![20..30, 0..10, 35..40], 5), [0..10, 20..40]);
-        assert_eq!(merge(vec![0..100, 10..20], 0), [0..100]);
+        assert_eq!(merge(vec![0..100, 10..20, 200..201], 0), [0..100, 200..201]);
         assert!(merge(vec![], 5).is_empty());
     }
 }
