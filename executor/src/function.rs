@@ -4,7 +4,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use serde::{Deserialize, Serialize};
 
+use tokio::sync::OnceCell;
+
 use crate::name::FunctionName;
+use crate::zygotes::PackageSet;
 
 /// What is stored and shown of a deployed function.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -42,6 +45,8 @@ pub struct Function {
     pub meta: Meta,
     /// Unique among all versions this process has seen; the key of its warm instances.
     pub id: u64,
+    /// Its environment as the zygote cache sees it; made at deployment, or on first use after a restart.
+    pub(crate) packages: OnceCell<Arc<PackageSet>>,
     folder: PathBuf,
     retired: AtomicBool,
 }
@@ -52,7 +57,7 @@ impl Function {
     /// A version whose files lie in `folder`: `code/` and, where it has packages, `pylock.toml`.
     pub fn new(meta: Meta, folder: PathBuf) -> Arc<Self> {
         let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
-        Arc::new(Function { meta, id, folder, retired: AtomicBool::new(false) })
+        Arc::new(Function { meta, id, packages: OnceCell::new(), folder, retired: AtomicBool::new(false) })
     }
 
     /// The folder that a sandbox sees as `/ol/code`.

@@ -3,19 +3,31 @@
 //! Flow: HTTP → function → warm instance? → else parent zygote → fork a leaf → handler loop → reply. Resolution and
 //! environment making happen at deploy (or at a script's first sight), never in a call.
 //! This crate never runs package or handler code in its own process, never follows a path that a sandbox can
-//! write, and never forks without exec. Start reading at [`sandbox`].
+//! write, and never forks without exec. Start reading at [`engine`] for calls and at [`sandbox`] for isolation.
 
-mod chain;
-mod durable;
+pub mod cli;
+pub mod http;
+mod frames;
+pub mod engine;
 mod function;
 mod functions;
+mod ids;
 pub mod logs;
 mod name;
 pub mod pool;
+mod requirements;
 pub mod sandbox;
+mod state_lock;
+mod supply;
+mod sys;
 pub mod upload;
 pub mod zygotes;
+mod chain;
+mod durable;
 
 pub use function::{Function, Meta, Package};
-pub use functions::Functions;
+pub use functions::{Functions, RegistryError};
 pub use name::{FunctionName, NameError};
+pub use requirements::RequirementsError;
+pub use state_lock::{StateLock, StateLockError};
+pub use supply::SupplyError;

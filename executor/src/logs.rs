@@ -24,6 +24,8 @@ pub struct Record {
     pub started_at_ms: u64,
     /// How long the handler ran.
     pub wall_ms: u64,
+    /// Highest memory use of the sandbox so far.
+    pub memory_peak_bytes: u64,
     /// `fork`, `cold` or `warm`.
     pub start: String,
     /// `ok`, or the error type the caller got.
@@ -156,6 +158,7 @@ mod tests {
             version: "v".to_owned(),
             started_at_ms: 1,
             wall_ms: 2,
+            memory_peak_bytes: 3,
             start: "warm".to_owned(),
             outcome: "ok".to_owned(),
             stdout: "two\nlines".to_owned(),

@@ -1,0 +1,32 @@
+use std::process::ExitCode;
+
+use config::Settings;
+
+use super::Output;
+use super::signals::Signals;
+use crate::engine::Engine;
+use crate::http::{self, Listeners};
+use crate::state_lock::StateLock;
+
+/// `ol-exec serve`
+pub(super) async fn serve(settings: Settings, out: Output) -> anyhow::Result<ExitCode> {
+    let mut signals = Signals::catch()?;
+    let lock = StateLock::take(&settings.state)?;
+    // Bound first: a port in use is told before anything is mounted. Answered only when all is ready.
+    let listeners = Listeners::bind(&settings, true).await?;
+    let started = tokio::select! {
+        started = Engine::start(settings.clone(), lock, None) => started,
+        signal = signals.next() => return Ok(ExitCode::from(128 + signal)),
+    };
+    let engine = started?;
+    let address = listeners.address().map(|address| format!("http://{address} and ")).unwrap_or_default();
+    out.line(&format!("ol-exec: ready on {address}{}", listeners.socket().display()));
+    let (shared, local) = (http::router(engine.clone()), http::local_router(engine.clone()));
+    let stop = async {
+        signals.next().await;
+        tracing::info!("stopping: calls under way end first");
+    };
+    listeners.serve(&settings, shared, local, stop).await;
+    engine.stop().await;
+    Ok(ExitCode::SUCCESS)
+}

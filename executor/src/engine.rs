@@ -1,0 +1,156 @@
+//! Everything a daemon (or an in-process run) holds, started in order and stopped in reverse.
+//!
+//! state lock → interpreter → packages (mount) and sandboxes → root zygote → functions. A step that fails undoes those
+//! before it.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use config::Settings;
+use mirror::{Interpreter, InterpreterError};
+
+use crate::functions::{Functions, RegistryError};
+use crate::logs::Logs;
+use crate::pool::{Pool, PoolLimits};
+use crate::sandbox::{Leaf, Python, Sandboxes, StartError, ZygoteError};
+use crate::state_lock::{StateLock, StateLockError};
+use crate::supply::{Supply, SupplyError};
+use crate::zygotes::{PackageSet, Zygotes};
+
+mod deploy;
+mod invoke;
+mod launch;
+mod script;
+
+pub use deploy::{DeployError, Deployed};
+pub use invoke::{Answer, InvokeError};
+pub use launch::{LaunchError, Start};
+pub use script::{ScriptEnd, ScriptEvent, ScriptRequest};
+
+/// Why `ol-exec` could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// Not root.
+    #[error("ol-exec needs root for now, to mount packages and to make sandboxes: run it as root or with sudo")]
+    NotRoot,
+    /// The state folder is taken or cannot be written.
+    #[error(transparent)]
+    Lock(#[from] StateLockError),
+    /// No usable Python.
+    #[error(transparent)]
+    Interpreter(#[from] InterpreterError),
+    /// No packages.
+    #[error(transparent)]
+    Supply(#[from] SupplyError),
+    /// No sandboxes.
+    #[error(transparent)]
+    Sandboxes(#[from] StartError),
+    /// No zygote.
+    #[error("the root zygote did not start")]
+    Zygote(#[from] ZygoteError),
+    /// No registry.
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
+}
+
+/// See the module.
+pub struct Engine {
+    pub(crate) settings: Settings,
+    pub(crate) functions: Functions,
+    pub(crate) logs: Logs,
+    pub(crate) pool: Pool<Leaf>,
+    zygotes: Zygotes<Sandboxes>,
+    sandboxes: Sandboxes,
+    supply: tokio::sync::RwLock<Option<Supply>>,
+    ids: crate::ids::RequestIds,
+    _lock: StateLock,
+}
+
+impl Engine {
+    /// Starts all parts. `stage` is the program that answers to hidden stages where it is not the running one.
+    ///
+    /// # Errors
+    /// See [`EngineError`]; nothing is left running or mounted then.
+    pub async fn start(settings: Settings, lock: StateLock, stage: Option<PathBuf>) -> Result<Arc<Engine>, EngineError> {
+        let interpreter = find_interpreter(&settings).await?;
+        let (supply, sandboxes) = tokio::join!(
+            Supply::open(&settings, &interpreter),
+            Sandboxes::start(&settings, python(&interpreter), stage)
+        );
+        let (supply, sandboxes) = match (supply, sandboxes) {
+            (Ok(supply), Ok(sandboxes)) => (supply, sandboxes),
+            (Err(error), Ok(sandboxes)) => {
+                sandboxes.stop().await;
+                return Err(error.into());
+            }
+            (Ok(supply), Err(error)) => {
+                supply.close().await;
+                return Err(error.into());
+            }
+            // Both tell of a host that is not fit; the one about sandboxes names root.
+            (Err(_), Err(error)) => return Err(error.into()),
+        };
+        match Engine::assemble(settings, lock, sandboxes.clone()).await {
+            Ok(engine) => {
+                *engine.supply.write().await = Some(supply);
+                Ok(Arc::new(engine))
+            }
+            Err(error) => {
+                sandboxes.stop().await;
+                supply.close().await;
+                Err(error)
+            }
+        }
+    }
+
+    async fn assemble(settings: Settings, lock: StateLock, sandboxes: Sandboxes) -> Result<Engine, EngineError> {
+        let executor = &settings.executor;
+        let root = settings.state_dir("functions");
+        let functions = Functions::open(root.clone())?;
+        let logs = Logs::new(root, executor.logs_kept_per_function);
+        let retry = Duration::from_millis(executor.zygote_retry_ms);
+        let zygotes = Zygotes::new(sandboxes.clone(), executor.max_zygotes, retry);
+        zygotes.parent_for(&PackageSet::default()).await?;
+        let pool = Pool::new(PoolLimits {
+            instances: executor.max_instances,
+            instances_per_function: executor.max_instances_per_function,
+            queue: executor.queue_limit,
+            queue_timeout: Duration::from_millis(executor.queue_timeout_ms),
+            idle_timeout: Duration::from_millis(executor.idle_timeout_ms),
+        });
+        let (supply, ids) = (tokio::sync::RwLock::default(), crate::ids::RequestIds::new());
+        Ok(Engine { settings, functions, logs, pool, zygotes, sandboxes, supply, ids, _lock: lock })
+    }
+
+    /// Ends everything: calls under way get `executor.shutdown_timeout_ms`. Nothing of ours is left on the host.
+    pub async fn stop(&self) {
+        let limit = Duration::from_millis(self.settings.executor.shutdown_timeout_ms);
+        if tokio::time::timeout(limit, self.pool.stop()).await.is_err() {
+            let busy = self.pool.counts().live;
+            tracing::warn!(busy, "calls did not end within executor.shutdown_timeout_ms and are killed");
+        }
+        self.zygotes.clear();
+        self.sandboxes.stop().await;
+        if let Some(supply) = self.supply.write().await.take() {
+            supply.close().await;
+        }
+    }
+
+    /// How many zygotes are ready.
+    pub fn zygote_count(&self) -> usize {
+        self.zygotes.count()
+    }
+}
+
+/// Asks the interpreter about itself: a subprocess, so off the runtime's threads.
+async fn find_interpreter(settings: &Settings) -> Result<Interpreter, InterpreterError> {
+    let python = settings.python.clone();
+    let found = tokio::task::spawn_blocking(move || Interpreter::find(python.as_deref())).await;
+    found.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
+}
+
+fn python(interpreter: &Interpreter) -> Python {
+    let (major, minor, _) = interpreter.version;
+    Python { executable: interpreter.path.clone(), prefix: interpreter.base_prefix.clone(), version: (major, minor) }
+}

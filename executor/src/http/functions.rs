@@ -1,0 +1,88 @@
+use axum::Json;
+use axum::body::Body;
+use axum::extract::{Path, Query, State};
+use axum::http::{HeaderMap, StatusCode};
+use serde::{Deserialize, Serialize};
+
+use super::error::ApiError;
+use super::{App, body};
+use crate::function::Meta;
+use crate::logs::Record;
+use crate::name::FunctionName;
+
+#[derive(Serialize)]
+pub(super) struct FunctionList {
+    functions: Vec<Meta>,
+}
+
+#[derive(Serialize)]
+pub(super) struct LogList {
+    invocations: Vec<Record>,
+}
+
+#[derive(Deserialize)]
+pub(super) struct LogQuery {
+    limit: Option<usize>,
+}
+
+/// `GET /functions`
+pub(super) async fn list(State(engine): App) -> Json<FunctionList> {
+    let functions = engine.functions.list().iter().map(|function| function.meta.clone()).collect();
+    Json(FunctionList { functions })
+}
+
+/// `GET /functions/<name>`
+pub(super) async fn show(State(engine): App, Path(name): Path<String>) -> Result<Json<Meta>, ApiError> {
+    let name: FunctionName = name.parse()?;
+    let function = engine.functions.get(&name).ok_or_else(|| ApiError::no_function(name.as_str()))?;
+    Ok(Json(function.meta.clone()))
+}
+
+/// `PUT /functions/<name>`: 201 for a new name, 200 for a new or the same version of a known one.
+pub(super) async fn deploy(
+    State(engine): App,
+    Path(name): Path<String>,
+    headers: HeaderMap,
+    request: Body,
+) -> Result<(StatusCode, Json<Meta>), ApiError> {
+    let name: FunctionName = name.parse()?;
+    let settings = &engine.settings.executor;
+    let (limit, timeout) = (settings.max_upload_bytes, settings.request_timeout_ms);
+    let upload = body::read(&headers, request, limit, "executor.max_upload_bytes", timeout).await?;
+    let worker = engine.clone();
+    // A client that hangs up must not leave a deployment half done: it goes on to its end.
+    let deployed = tokio::spawn(async move { worker.deploy(name, upload).await }).await;
+    let deployed = deployed.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))?;
+    let meta = deployed.function.meta.clone();
+    tracing::info!(function = %meta.name, version = meta.version, packages = meta.packages.len(), "deployed");
+    Ok((if deployed.created { StatusCode::CREATED } else { StatusCode::OK }, Json(meta)))
+}
+
+/// `DELETE /functions/<name>`
+pub(super) async fn remove(State(engine): App, Path(name): Path<String>) -> Result<StatusCode, ApiError> {
+    let name: FunctionName = name.parse()?;
+    let removed = tokio::task::block_in_place(|| engine.remove(&name))?;
+    if !removed {
+        return Err(ApiError::no_function(name.as_str()));
+    }
+    tracing::info!(function = %name, "removed");
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// `GET /functions/<name>/logs?limit=`
+pub(super) async fn logs(
+    State(engine): App,
+    Path(name): Path<String>,
+    Query(query): Query<LogQuery>,
+) -> Result<Json<LogList>, ApiError> {
+    let name: FunctionName = name.parse()?;
+    if engine.functions.get(&name).is_none() {
+        return Err(ApiError::no_function(name.as_str()));
+    }
+    let kept = engine.settings.executor.logs_kept_per_function;
+    let read = tokio::task::block_in_place(|| engine.logs.last(&name, query.limit.unwrap_or(kept)));
+    let invocations = read.map_err(|error| {
+        ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "LogsUnreadable", format!("the logs of {name} cannot be read: {error}"))
+    })?;
+    Ok(Json(LogList { invocations }))
+}
