@@ -130,7 +130,9 @@ async fn dispatch(command: Command, settings: Settings) -> anyhow::Result<ExitCo
     match command {
         Command::Run(args) => run::run(settings, args, out).await,
         Command::Serve => serve::serve(settings, out).await,
-        Command::Deploy { name, path, json } => functions::deploy(&settings, &name, &path, json.json, out).await,
+        Command::Deploy { name, path, json } => {
+            functions::deploy(&settings, &name, &path, json.json, out).await
+        }
         Command::Invoke { name, event } => functions::invoke(&settings, &name, event, out).await,
         Command::Ls { json } => functions::list(&settings, json.json, out).await,
         Command::Rm { name } => functions::remove(&settings, &name).await,

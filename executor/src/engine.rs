@@ -10,6 +10,7 @@ use std::time::Duration;
 use config::Settings;
 use mirror::{Interpreter, InterpreterError};
 
+use crate::blocking::blocking;
 use crate::functions::{Functions, RegistryError};
 use crate::logs::Logs;
 use crate::pool::{Pool, PoolLimits};
@@ -26,13 +27,16 @@ mod script;
 pub use deploy::{DeployError, Deployed};
 pub use invoke::{Answer, InvokeError};
 pub use launch::{LaunchError, Start};
+pub(crate) use script::EXIT_FAILED;
 pub use script::{ScriptEnd, ScriptEvent, ScriptRequest};
 
 /// Why `ol-exec` could not start.
 #[derive(Debug, thiserror::Error)]
 pub enum EngineError {
     /// Not root.
-    #[error("ol-exec needs root for now, to mount packages and to make sandboxes: run it as root or with sudo")]
+    #[error(
+        "ol-exec needs root for now, to mount packages and to make sandboxes: run it as root or with sudo"
+    )]
     NotRoot,
     /// The state folder is taken or cannot be written.
     #[error(transparent)]
@@ -72,7 +76,11 @@ impl Engine {
     ///
     /// # Errors
     /// See [`EngineError`]; nothing is left running or mounted then.
-    pub async fn start(settings: Settings, lock: StateLock, stage: Option<PathBuf>) -> Result<Arc<Engine>, EngineError> {
+    pub async fn start(
+        settings: Settings,
+        lock: StateLock,
+        stage: Option<PathBuf>,
+    ) -> Result<Arc<Engine>, EngineError> {
         let interpreter = find_interpreter(&settings).await?;
         let (supply, sandboxes) = tokio::join!(
             Supply::open(&settings, &interpreter),
@@ -104,9 +112,15 @@ impl Engine {
         }
     }
 
-    async fn assemble(settings: Settings, lock: StateLock, sandboxes: Sandboxes) -> Result<Engine, EngineError> {
+    async fn assemble(
+        settings: Settings,
+        lock: StateLock,
+        sandboxes: Sandboxes,
+    ) -> Result<Engine, EngineError> {
         let executor = &settings.executor;
         let root = settings.state_dir("functions");
+        // Scripts of a killed run; where there are none this fails, which is as well.
+        let _ = std::fs::remove_dir_all(settings.state_dir("run").join("scripts"));
         let functions = Functions::open(root.clone())?;
         let logs = Logs::new(root, executor.logs_kept_per_function);
         let retry = Duration::from_millis(executor.zygote_retry_ms);
@@ -146,11 +160,14 @@ impl Engine {
 /// Asks the interpreter about itself: a subprocess, so off the runtime's threads.
 async fn find_interpreter(settings: &Settings) -> Result<Interpreter, InterpreterError> {
     let python = settings.python.clone();
-    let found = tokio::task::spawn_blocking(move || Interpreter::find(python.as_deref())).await;
-    found.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
+    blocking(move || Interpreter::find(python.as_deref())).await
 }
 
 fn python(interpreter: &Interpreter) -> Python {
     let (major, minor, _) = interpreter.version;
-    Python { executable: interpreter.path.clone(), prefix: interpreter.base_prefix.clone(), version: (major, minor) }
+    Python {
+        executable: interpreter.path.clone(),
+        prefix: interpreter.base_prefix.clone(),
+        version: (major.into(), minor.into()),
+    }
 }

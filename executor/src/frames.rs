@@ -59,10 +59,14 @@ pub(crate) fn decode(buffer: &mut BytesMut) -> Result<Option<ScriptEvent>, Frame
     buffer.advance(5);
     let payload = buffer.split_to(length).freeze();
     Ok(Some(match kind {
-        PROGRESS => ScriptEvent::Progress(String::from_utf8(payload.to_vec()).map_err(|_| FrameError::Payload)?),
+        PROGRESS => {
+            ScriptEvent::Progress(String::from_utf8(payload.to_vec()).map_err(|_| FrameError::Payload)?)
+        }
         STDOUT => ScriptEvent::Output(Stream::Stdout, payload),
         STDERR => ScriptEvent::Output(Stream::Stderr, payload),
-        END => ScriptEvent::End(serde_json::from_slice::<ScriptEnd>(&payload).map_err(|_| FrameError::Payload)?),
+        END => {
+            ScriptEvent::End(serde_json::from_slice::<ScriptEnd>(&payload).map_err(|_| FrameError::Payload)?)
+        }
         kind => return Err(FrameError::Kind(kind)),
     }))
 }

@@ -68,8 +68,12 @@ async fn no_such_path(uri: Uri) -> Response {
     let name = ["/functions/", "/run/"].iter().find_map(|prefix| uri.path().strip_prefix(prefix));
     match name.map(str::parse::<FunctionName>) {
         Some(Err(error)) => ApiError::from(error).into_response(),
-        _ => ApiError::new(StatusCode::NOT_FOUND, "NoSuchPath", format!("{} is no path of this API", uri.path()))
-            .into_response(),
+        _ => ApiError::new(
+            StatusCode::NOT_FOUND,
+            "NoSuchPath",
+            format!("{} is no path of this API", uri.path()),
+        )
+        .into_response(),
     }
 }
 

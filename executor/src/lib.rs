@@ -5,12 +5,15 @@
 //! This crate never runs package or handler code in its own process, never follows a path that a sandbox can
 //! write, and never forks without exec. Start reading at [`engine`] for calls and at [`sandbox`] for isolation.
 
+mod blocking;
+mod chain;
 pub mod cli;
-pub mod http;
-mod frames;
+mod durable;
 pub mod engine;
+mod frames;
 mod function;
 mod functions;
+pub mod http;
 mod ids;
 pub mod logs;
 mod name;
@@ -19,11 +22,8 @@ mod requirements;
 pub mod sandbox;
 mod state_lock;
 mod supply;
-mod sys;
 pub mod upload;
 pub mod zygotes;
-mod chain;
-mod durable;
 
 pub use function::{Function, Meta, Package};
 pub use functions::{Functions, RegistryError};

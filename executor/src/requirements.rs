@@ -6,7 +6,9 @@ use mirror::{Requirements, ScriptError, ScriptMetadata};
 #[derive(Debug, thiserror::Error)]
 pub enum RequirementsError {
     /// No handler.
-    #[error("no f.py, no app.py and not exactly one .py file at the top of the upload: which file holds the handler?")]
+    #[error(
+        "no f.py, no app.py and not exactly one .py file at the top of the upload: which file holds the handler?"
+    )]
     NoEntry,
     /// The file is there and cannot be read.
     #[error("{file} cannot be read as UTF-8 text")]
@@ -34,7 +36,8 @@ pub(crate) fn entry(code: &Path) -> Result<String, RequirementsError> {
         }
     }
     let names = std::fs::read_dir(code).into_iter().flatten().flatten();
-    let mut python = names.filter_map(|entry| entry.file_name().into_string().ok()).filter(|name| name.ends_with(".py"));
+    let mut python =
+        names.filter_map(|entry| entry.file_name().into_string().ok()).filter(|name| name.ends_with(".py"));
     match (python.next(), python.next()) {
         (Some(only), None) => Ok(only),
         _ => Err(RequirementsError::NoEntry),
@@ -63,12 +66,14 @@ pub(crate) fn detect(code: &Path, entry: &str) -> Result<Option<Requirements>, R
 pub(crate) fn of_script(source: &str, file: &str) -> Result<Option<Requirements>, RequirementsError> {
     let metadata = ScriptMetadata::parse(source)
         .map_err(|source| RequirementsError::Header { file: file.to_owned(), source })?;
-    let asks = metadata.is_some_and(|metadata| !metadata.dependencies.is_empty() || metadata.requires_python.is_some());
+    let asks = metadata
+        .is_some_and(|metadata| !metadata.dependencies.is_empty() || metadata.requires_python.is_some());
     Ok(asks.then(|| Requirements::Script(source.to_owned())))
 }
 
 fn read(path: &Path, file: &str) -> Result<String, RequirementsError> {
-    std::fs::read_to_string(path).map_err(|source| RequirementsError::Unreadable { file: file.to_owned(), source })
+    std::fs::read_to_string(path)
+        .map_err(|source| RequirementsError::Unreadable { file: file.to_owned(), source })
 }
 
 #[cfg(test)]
@@ -107,7 +112,8 @@ mod tests {
             Some(Requirements::RequirementsTxt(_)) => "requirements",
             _ => "none",
         };
-        let all = [("pylock.toml", "lock"), ("f.py", HEADER), ("pyproject.toml", ""), ("requirements.txt", "")];
+        let all =
+            [("pylock.toml", "lock"), ("f.py", HEADER), ("pyproject.toml", ""), ("requirements.txt", "")];
         assert_eq!(kind(&all), "lock");
         assert_eq!(kind(&all[1..]), "script");
         let bare = [("f.py", ""), ("pyproject.toml", ""), ("requirements.txt", "")];

@@ -16,8 +16,10 @@ pub struct StateLock {
 #[derive(Debug, thiserror::Error)]
 pub enum StateLockError {
     /// Somebody else has it.
-    #[error("another ol-exec ({holder}) runs with the state folder {state}; stop it, or name another folder with --state \
-        (and another --mount and --listen)")]
+    #[error(
+        "another ol-exec ({holder}) runs with the state folder {state}; stop it, or name another folder with --state \
+        (and another --mount and --listen)"
+    )]
     Taken {
         /// `pid 123`, as far as it is known.
         holder: String,

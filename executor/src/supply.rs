@@ -4,6 +4,7 @@ use config::Settings;
 use mirror::{IndexClient, Interpreter, Lock, Requirements, Resolver};
 use pkgfs::{Environment, Packages};
 
+use crate::blocking::blocking;
 use crate::function::Package;
 use crate::zygotes::PackageSet;
 
@@ -22,7 +23,7 @@ pub enum SupplyError {
     Index(#[source] mirror::UpstreamError),
     /// The index cannot be spoken to.
     #[error("cannot set up the index client")]
-    Client(#[source] mirror::ClientError),
+    Client(#[source] mirror::IndexError),
     /// The package file system cannot be mounted.
     #[error("cannot mount the package file system")]
     Mount(#[source] pkgfs::MountError),
@@ -41,11 +42,15 @@ pub(crate) struct Supplied {
     pub(crate) environment: Option<String>,
     pub(crate) packages: Vec<Package>,
     pub(crate) set: Arc<PackageSet>,
+    /// What is odd: files that more than one wheel has.
+    pub(crate) warnings: Vec<String>,
 }
 
 impl Supply {
     pub(crate) async fn open(settings: &Settings, interpreter: &Interpreter) -> Result<Supply, SupplyError> {
-        let index = mirror::upstream(settings, interpreter).await.map_err(SupplyError::Index)?;
+        let (ours, python) = (settings.clone(), interpreter.clone());
+        // Asks pip where nothing else tells: a subprocess, so off the runtime's threads.
+        let index = blocking(move || mirror::upstream(&ours, &python)).await.map_err(SupplyError::Index)?;
         let client = IndexClient::new(settings, &index).map_err(SupplyError::Client)?;
         let resolver = Resolver::new(settings, index, interpreter.clone());
         let packages = Packages::open(settings, client).await.map_err(SupplyError::Mount)?;
@@ -68,7 +73,13 @@ impl Supply {
             .map(|wheel| Package { name: wheel.project.to_string(), version: wheel.version.to_string() })
             .collect();
         let set = Arc::new(package_set(&environment));
-        Ok(Supplied { lock: Some(lock), environment: Some(environment.id), packages, set })
+        Ok(Supplied {
+            lock: Some(lock),
+            environment: Some(environment.id),
+            packages,
+            set,
+            warnings: environment.conflicts,
+        })
     }
 
     pub(crate) async fn close(self) {

@@ -111,9 +111,11 @@ pub struct Zygotes<N: Nursery> {
     nursery: N,
     limit: usize,
     retry_after: Duration,
-    nodes: Mutex<HashMap<Arc<WheelSet>, Arc<Node<N::Zygote>>>>,
+    nodes: Mutex<Nodes<N::Zygote>>,
     clock: AtomicU64,
 }
+
+type Nodes<Z> = HashMap<Arc<WheelSet>, Arc<Node<Z>>>;
 
 struct Node<Z> {
     wheels: Arc<WheelSet>,
@@ -282,7 +284,7 @@ impl<N: Nursery> Zygotes<N> {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<Arc<WheelSet>, Arc<Node<N::Zygote>>>> {
+    fn lock(&self) -> MutexGuard<'_, Nodes<N::Zygote>> {
         self.nodes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -27,7 +27,10 @@ pub(super) struct Reply {
 impl Client {
     pub(super) async fn connect(socket: &Path) -> anyhow::Result<Client> {
         let stream = UnixStream::connect(socket).await.with_context(|| {
-            format!("no ol-exec answers on {}; start one with `ol-exec serve`, or name its socket with --socket", socket.display())
+            format!(
+                "no ol-exec answers on {}; start one with `ol-exec serve`, or name its socket with --socket",
+                socket.display()
+            )
         })?;
         let (sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
         // Ends with the sender.
@@ -36,7 +39,8 @@ impl Client {
     }
 
     async fn send(&mut self, method: Method, path: &str, body: Bytes) -> anyhow::Result<Response<Incoming>> {
-        let request = Request::builder().method(method).uri(path).header("host", "ol-exec").body(Full::new(body))?;
+        let request =
+            Request::builder().method(method).uri(path).header("host", "ol-exec").body(Full::new(body))?;
         let answer = self.sender.send_request(request).await;
         answer.with_context(|| format!("ol-exec on {} did not answer", self.socket.display()))
     }
@@ -49,7 +53,12 @@ impl Client {
     }
 
     /// Runs a script in the daemon and hands on its events.
-    pub(super) async fn script(mut self, request: &ScriptRequest, source: &str, events: mpsc::Sender<ScriptEvent>) -> anyhow::Result<()> {
+    pub(super) async fn script(
+        mut self,
+        request: &ScriptRequest,
+        source: &str,
+        events: mpsc::Sender<ScriptEvent>,
+    ) -> anyhow::Result<()> {
         let mut upload = serde_json::to_vec(request)?;
         upload.push(b'\n');
         upload.extend_from_slice(source.as_bytes());
@@ -83,9 +92,17 @@ impl Reply {
     /// The error's message, with the stack trace of a handler below it.
     fn error(&self) -> String {
         let json: serde_json::Value = serde_json::from_slice(&self.body).unwrap_or_default();
-        let field = |name: &str| json.get(name).and_then(|value| value.as_str()).unwrap_or_default().to_owned();
-        let trace: Vec<_> = json.get("stackTrace").and_then(|trace| trace.as_array()).into_iter().flatten().filter_map(|line| line.as_str()).collect();
-        let mut text = format!("{}: {} (HTTP {})", field("errorType"), field("errorMessage"), self.status.as_u16());
+        let field =
+            |name: &str| json.get(name).and_then(|value| value.as_str()).unwrap_or_default().to_owned();
+        let trace: Vec<_> = json
+            .get("stackTrace")
+            .and_then(|trace| trace.as_array())
+            .into_iter()
+            .flatten()
+            .filter_map(|line| line.as_str())
+            .collect();
+        let mut text =
+            format!("{}: {} (HTTP {})", field("errorType"), field("errorMessage"), self.status.as_u16());
         for line in trace {
             text.push('\n');
             text.push_str(line.trim_end());

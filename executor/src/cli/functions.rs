@@ -26,7 +26,13 @@ fn parse<T: DeserializeOwned>(body: &[u8]) -> anyhow::Result<T> {
 }
 
 /// `ol-exec deploy`
-pub(super) async fn deploy(settings: &Settings, name: &FunctionName, path: &Path, json: bool, out: Output) -> anyhow::Result<ExitCode> {
+pub(super) async fn deploy(
+    settings: &Settings,
+    name: &FunctionName,
+    path: &Path,
+    json: bool,
+    out: Output,
+) -> anyhow::Result<ExitCode> {
     let upload = pack::upload(path).with_context(|| format!("cannot read {}", path.display()))?;
     let body = request(settings, Method::PUT, &format!("/functions/{name}"), upload.into()).await?;
     if json {
@@ -42,7 +48,12 @@ pub(super) async fn deploy(settings: &Settings, name: &FunctionName, path: &Path
 }
 
 /// `ol-exec invoke`
-pub(super) async fn invoke(settings: &Settings, name: &FunctionName, event: String, out: Output) -> anyhow::Result<ExitCode> {
+pub(super) async fn invoke(
+    settings: &Settings,
+    name: &FunctionName,
+    event: String,
+    out: Output,
+) -> anyhow::Result<ExitCode> {
     let event = if event == "-" {
         let mut text = Vec::new();
         std::io::stdin().read_to_end(&mut text).context("cannot read the event from standard input")?;
@@ -79,12 +90,19 @@ pub(super) async fn remove(settings: &Settings, name: &FunctionName) -> anyhow::
 }
 
 /// `ol-exec logs`
-pub(super) async fn logs(settings: &Settings, name: &FunctionName, limit: usize, json: bool, out: Output) -> anyhow::Result<ExitCode> {
+pub(super) async fn logs(
+    settings: &Settings,
+    name: &FunctionName,
+    limit: usize,
+    json: bool,
+    out: Output,
+) -> anyhow::Result<ExitCode> {
     #[derive(Deserialize)]
     struct List {
         invocations: Vec<Record>,
     }
-    let body = request(settings, Method::GET, &format!("/functions/{name}/logs?limit={limit}"), Bytes::new()).await?;
+    let body = request(settings, Method::GET, &format!("/functions/{name}/logs?limit={limit}"), Bytes::new())
+        .await?;
     for record in parse::<List>(&body)?.invocations {
         if json {
             out.line(&serde_json::to_string(&record)?);

@@ -1,4 +1,4 @@
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "CLI output")]
+#![expect(clippy::print_stderr, reason = "CLI output")]
 
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;

@@ -52,7 +52,9 @@ mod tests {
     fn a_folder_arrives_as_it_is_but_for_caches() {
         let dir = tempfile::tempdir().unwrap();
         std::fs::create_dir_all(dir.path().join("lib/__pycache__")).unwrap();
-        for (name, content) in [("f.py", "1"), ("lib/a.py", "2"), (".env", "secret"), ("lib/__pycache__/a.pyc", "x")] {
+        for (name, content) in
+            [("f.py", "1"), ("lib/a.py", "2"), (".env", "secret"), ("lib/__pycache__/a.pyc", "x")]
+        {
             std::fs::write(dir.path().join(name), content).unwrap();
         }
         let dest = tempfile::tempdir().unwrap();

@@ -1,4 +1,4 @@
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -91,7 +91,12 @@ async fn way(settings: &Settings, out: &mut Output) -> anyhow::Result<Way> {
     }
 }
 
-async fn through_daemon(client: Client, request: &ScriptRequest, source: &str, out: &mut Output) -> anyhow::Result<ExitCode> {
+async fn through_daemon(
+    client: Client,
+    request: &ScriptRequest,
+    source: &str,
+    out: &mut Output,
+) -> anyhow::Result<ExitCode> {
     let (sender, receiver) = mpsc::channel(16);
     let (sent, code) = tokio::join!(client.script(request, source, sender), print(receiver, out));
     sent?;
@@ -99,7 +104,13 @@ async fn through_daemon(client: Client, request: &ScriptRequest, source: &str, o
 }
 
 /// A daemon for the length of this run: it answers the unix socket, so that runs beside it share what it has.
-async fn here(settings: Settings, lock: StateLock, request: ScriptRequest, source: String, out: &mut Output) -> anyhow::Result<ExitCode> {
+async fn here(
+    settings: Settings,
+    lock: StateLock,
+    request: ScriptRequest,
+    source: String,
+    out: &mut Output,
+) -> anyhow::Result<ExitCode> {
     out.progress("starting: mounting packages, preparing sandboxes");
     let engine = Engine::start(settings.clone(), lock, None).await?;
     let guard = StopGuard::new(settings, engine.clone()).await;

@@ -7,6 +7,7 @@ use mirror::Hasher;
 
 use super::invoke::now_ms;
 use super::{Engine, LaunchError};
+use crate::blocking::blocking;
 use crate::function::{Function, LOCK_FILE, Meta};
 use crate::functions::RegistryError;
 use crate::name::FunctionName;
@@ -78,7 +79,7 @@ impl Engine {
             deployed_at_ms: now_ms(),
             environment: supplied.environment,
             packages: supplied.packages,
-            warnings: Vec::new(),
+            warnings: supplied.warnings,
         };
         let committed = tokio::task::block_in_place(|| self.functions.commit(staged, meta))?;
         if let Some(old) = &committed.replaced {
@@ -99,11 +100,6 @@ impl Engine {
         self.pool.drain(&function);
         Ok(true)
     }
-}
-
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
-    let done = tokio::task::spawn_blocking(work).await;
-    done.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
 }
 
 /// Digest of all files below `folder`: path, length and content of each, in order of path.

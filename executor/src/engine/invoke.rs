@@ -40,7 +40,12 @@ impl Engine {
     ///
     /// # Errors
     /// Where no sandbox saw the event; everything else is an [`Answer`].
-    pub async fn invoke(&self, function: &Arc<Function>, event: &[u8], request_id: String) -> Result<Answer, InvokeError> {
+    pub async fn invoke(
+        &self,
+        function: &Arc<Function>,
+        event: &[u8],
+        request_id: String,
+    ) -> Result<Answer, InvokeError> {
         let context = CallContext { request_id, function: function.meta.name.to_string() };
         let started_at_ms = now_ms();
         let mut attempt = 1;
@@ -77,7 +82,14 @@ impl Engine {
         Ok((place, leaf, start))
     }
 
-    async fn log(&self, function: &Arc<Function>, request_id: &str, started_at_ms: u64, start: Start, outcome: &CallOutcome) {
+    async fn log(
+        &self,
+        function: &Arc<Function>,
+        request_id: &str,
+        started_at_ms: u64,
+        start: Start,
+        outcome: &CallOutcome,
+    ) {
         let record = Record {
             request_id: request_id.to_owned(),
             version: function.meta.version.clone(),

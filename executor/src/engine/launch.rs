@@ -61,7 +61,11 @@ const ATTEMPTS: usize = 3;
 
 impl Engine {
     /// A new sandbox forked from the best zygote for `set`.
-    pub(super) async fn launch(&self, set: &PackageSet, spec: LeafSpec) -> Result<(Leaf, Start), LaunchError> {
+    pub(super) async fn launch(
+        &self,
+        set: &PackageSet,
+        spec: LeafSpec,
+    ) -> Result<(Leaf, Start), LaunchError> {
         for _ in 0..ATTEMPTS {
             let parent = self.zygotes.parent_for(set).await?;
             match self.sandboxes.fork(&parent.zygote, spec.clone()).await {
@@ -80,9 +84,11 @@ impl Engine {
     pub(super) async fn package_set(&self, function: &Function) -> Result<Arc<PackageSet>, LaunchError> {
         let made = function.packages.get_or_try_init(|| async {
             if function.meta.packages.is_empty() {
-                return Ok(Arc::default());
+                return Ok::<_, LaunchError>(Arc::default());
             }
-            let text = tokio::fs::read_to_string(function.lock_file()).await.map_err(|error| LaunchError::Lock(error.into()))?;
+            let text = tokio::fs::read_to_string(function.lock_file())
+                .await
+                .map_err(|error| LaunchError::Lock(error.into()))?;
             let lock = mirror::Lock::parse(&text).map_err(|error| LaunchError::Lock(error.into()))?;
             Ok(self.supplied(lock).await?.set)
         });

@@ -49,20 +49,25 @@ pub struct ScriptEnd {
 }
 
 /// Exit code of a failure of ours; scripts rarely use it, and container tools use it the same way.
-pub(crate) const EXIT_FAILED: i32 = 125;
+pub(crate) const EXIT_FAILED: u8 = 125;
 const EXIT_TIMED_OUT: i32 = 124;
 const EXIT_OUT_OF_MEMORY: i32 = 137;
 
 impl Engine {
     /// Sets a script up and runs it; the last event is [`ScriptEvent::End`]. When the receiver is dropped the sandbox
     /// is killed.
-    pub async fn run_script(&self, request: ScriptRequest, source: String, events: mpsc::Sender<ScriptEvent>) {
+    pub async fn run_script(
+        &self,
+        request: ScriptRequest,
+        source: String,
+        events: mpsc::Sender<ScriptEvent>,
+    ) {
         let end = tokio::select! {
             end = self.script(request, source, &events) => end,
             () = events.closed() => return,
         };
         let end = end.unwrap_or_else(|error| ScriptEnd {
-            exit_code: EXIT_FAILED,
+            exit_code: EXIT_FAILED.into(),
             error: Some(chain(&error)),
             start: None,
         });
@@ -70,7 +75,12 @@ impl Engine {
         let _ = events.send(ScriptEvent::End(end)).await;
     }
 
-    async fn script(&self, request: ScriptRequest, source: String, events: &mpsc::Sender<ScriptEvent>) -> Result<ScriptEnd, LaunchError> {
+    async fn script(
+        &self,
+        request: ScriptRequest,
+        source: String,
+        events: &mpsc::Sender<ScriptEvent>,
+    ) -> Result<ScriptEnd, LaunchError> {
         let progress = async |text: &str| {
             let _ = events.send(ScriptEvent::Progress(text.to_owned())).await;
         };
@@ -91,7 +101,13 @@ impl Engine {
         Ok(end_of(&outcome, start.as_str()))
     }
 
-    fn script_spec(&self, request: &ScriptRequest, set: &PackageSet, folder: &Path, file: String) -> LeafSpec {
+    fn script_spec(
+        &self,
+        request: &ScriptRequest,
+        set: &PackageSet,
+        folder: &Path,
+        file: String,
+    ) -> LeafSpec {
         let mut limits = Limits { timeout_ms: request.timeout_ms, ..Limits::from(&self.settings.executor) };
         limits.memory_bytes = request.memory_bytes.unwrap_or(limits.memory_bytes);
         LeafSpec {
@@ -131,12 +147,16 @@ async fn stream(mut leaf: Leaf, events: &mpsc::Sender<ScriptEvent>) -> ScriptOut
 fn end_of(outcome: &ScriptOutcome, start: &str) -> ScriptEnd {
     let (exit_code, error) = match outcome.result {
         ScriptResult::Exited(code) => (code, None),
-        ScriptResult::Killed(signal) => (128 + signal, Some(format!("the script was killed by signal {signal}"))),
-        ScriptResult::TimedOut => {
-            (EXIT_TIMED_OUT, Some("the script ran longer than its time limit (--timeout) and was killed".to_owned()))
+        ScriptResult::Killed(signal) => {
+            (128 + signal, Some(format!("the script was killed by signal {signal}")))
         }
+        ScriptResult::TimedOut => (
+            EXIT_TIMED_OUT,
+            Some("the script ran longer than its time limit (--timeout) and was killed".to_owned()),
+        ),
         ScriptResult::OutOfMemory => {
-            let text = "the script used more memory than its limit (--memory, executor.memory_bytes) and was killed";
+            let text =
+                "the script used more memory than its limit (--memory, executor.memory_bytes) and was killed";
             (EXIT_OUT_OF_MEMORY, Some(text.to_owned()))
         }
     };
@@ -156,7 +176,9 @@ mod tests {
 
     #[test]
     fn a_script_keeps_its_name_but_never_its_folder() {
-        for (given, want) in [("a.py", "a.py"), ("../../etc/x.py", "x.py"), ("..", "script.py"), ("", "script.py")] {
+        for (given, want) in
+            [("a.py", "a.py"), ("../../etc/x.py", "x.py"), ("..", "script.py"), ("", "script.py")]
+        {
             assert_eq!(plain_name(given), want);
         }
     }

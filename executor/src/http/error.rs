@@ -1,6 +1,7 @@
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use mirror::ResolveError;
+use pkgfs::EnvError;
 use serde::Serialize;
 
 use crate::chain::chain;
@@ -83,7 +84,9 @@ impl From<PoolError> for ApiError {
 impl From<UploadError> for ApiError {
     fn from(error: UploadError) -> Self {
         let status = match &error {
-            UploadError::TooLarge { .. } | UploadError::TooManyEntries { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+            UploadError::TooLarge { .. } | UploadError::TooManyEntries { .. } => {
+                StatusCode::PAYLOAD_TOO_LARGE
+            }
             UploadError::Write { .. } => return ApiError::internal("StateNotWritable", &error),
             _ => StatusCode::BAD_REQUEST,
         };
@@ -112,7 +115,10 @@ impl From<LaunchError> for ApiError {
                 ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, "InvalidRequirements", chain(&error))
             }
             LaunchError::Stopping => PoolError::Stopping.into(),
-            error => ApiError { status: StatusCode::SERVICE_UNAVAILABLE, ..ApiError::internal("NoSandbox", &error) },
+            error => ApiError {
+                status: StatusCode::SERVICE_UNAVAILABLE,
+                ..ApiError::internal("NoSandbox", &error)
+            },
         }
     }
 }
@@ -137,5 +143,39 @@ impl From<DeployError> for ApiError {
             }
             DeployError::Io(_) => ApiError::internal("StateNotWritable", &error),
         }
+    }
+}
+
+/// Whose fault a failed resolution is: the requirements', the index's, or ours.
+fn resolve(error: &ResolveError) -> (StatusCode, &'static str) {
+    let name = match error {
+        ResolveError::UnknownProject { .. } => "UnknownPackage",
+        ResolveError::Unsolvable { .. } => "UnresolvableRequirements",
+        ResolveError::RequiresPython { .. } => "WrongPython",
+        _ if error.is_users() => "InvalidRequirements",
+        _ if error.upstream_down() => "UpstreamUnavailable",
+        ResolveError::TimedOut { .. } => return (StatusCode::GATEWAY_TIMEOUT, "ResolveTimedOut"),
+        _ => "ResolveFailed",
+    };
+    let status = match name {
+        "UpstreamUnavailable" => StatusCode::SERVICE_UNAVAILABLE,
+        "ResolveFailed" => StatusCode::INTERNAL_SERVER_ERROR,
+        _ => StatusCode::UNPROCESSABLE_ENTITY,
+    };
+    (status, name)
+}
+
+/// A wheel that is refused is its publisher's fault, an index that is away may come back, the rest is ours.
+fn environment(error: &SupplyError) -> ApiError {
+    let SupplyError::Environment(cause) = error else { return ApiError::internal("PackagesFailed", error) };
+    if cause.upstream_down() {
+        tracing::warn!(error = chain(error), "an environment could not be made");
+        return ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "UpstreamUnavailable", chain(error));
+    }
+    match cause {
+        EnvError::Lock(_) | EnvError::Wheel(_) => {
+            ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, "UnusablePackage", chain(error))
+        }
+        _ => ApiError::internal("EnvironmentFailed", error),
     }
 }

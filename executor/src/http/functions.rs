@@ -82,7 +82,11 @@ pub(super) async fn logs(
     let kept = engine.settings.executor.logs_kept_per_function;
     let read = tokio::task::block_in_place(|| engine.logs.last(&name, query.limit.unwrap_or(kept)));
     let invocations = read.map_err(|error| {
-        ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "LogsUnreadable", format!("the logs of {name} cannot be read: {error}"))
+        ApiError::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "LogsUnreadable",
+            format!("the logs of {name} cannot be read: {error}"),
+        )
     })?;
     Ok(Json(LogList { invocations }))
 }

@@ -4,10 +4,10 @@ use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::Router;
-use axum::body::Body;
 use config::{Program, Settings};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -91,7 +91,13 @@ impl Listeners {
     }
 
     /// Answers until `stop` is ready; then lets requests under way end, for `executor.shutdown_timeout_ms` at most.
-    pub async fn serve(self, settings: &Settings, shared: Router, local: Router, stop: impl Future<Output = ()>) {
+    pub async fn serve(
+        self,
+        settings: &Settings,
+        shared: Router,
+        local: Router,
+        stop: impl Future<Output = ()>,
+    ) {
         let executor = &settings.executor;
         let server = Arc::new(Server {
             graceful: GracefulShutdown::new(),
@@ -101,11 +107,13 @@ impl Listeners {
         {
             let tcp = async {
                 match &self.tcp {
-                    Some(tcp) => server.accept(shared, async || Ok(tcp.accept().await?.0)).await,
+                    Some(tcp) => {
+                        server.accept(shared, |cx| tcp.poll_accept(cx).map_ok(|(stream, _)| stream)).await
+                    }
                     None => std::future::pending().await,
                 }
             };
-            let unix = server.accept(local, async || Ok(self.unix.accept().await?.0));
+            let unix = server.accept(local, |cx| self.unix.poll_accept(cx).map_ok(|(stream, _)| stream));
             let mut stop = pin!(stop);
             tokio::select! {
                 () = tcp => {}
@@ -130,17 +138,17 @@ struct Server {
 }
 
 impl Server {
-    async fn accept<S>(&self, router: Router, accept: impl AsyncFn() -> io::Result<S>)
+    async fn accept<S>(&self, router: Router, mut accept: impl FnMut(&mut Context<'_>) -> Poll<io::Result<S>>)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let mut http = http1::Builder::new();
         http.timer(TokioTimer::new()).header_read_timeout(self.request_timeout);
-        let service = TowerToHyperService::new(router.map_request(Body::new));
+        let service = TowerToHyperService::new(router);
         loop {
             // At the limit new connections wait in the kernel's queue.
             let Ok(permit) = self.connections.clone().acquire_owned().await else { return };
-            let stream = match accept().await {
+            let stream = match std::future::poll_fn(&mut accept).await {
                 Ok(stream) => stream,
                 Err(error) => {
                     tracing::warn!(%error, "a connection was not accepted");
@@ -149,7 +157,8 @@ impl Server {
                     continue;
                 }
             };
-            let connection = self.graceful.watch(http.serve_connection(TokioIo::new(stream), service.clone()));
+            let connection =
+                self.graceful.watch(http.serve_connection(TokioIo::new(stream), service.clone()));
             tokio::spawn(async move {
                 if let Err(error) = connection.await {
                     tracing::debug!(%error, "a connection ended early");

@@ -11,7 +11,12 @@ use crate::name::FunctionName;
 use crate::sandbox::CallResult;
 
 /// `POST /run/<name>`: JSON in, JSON out.
-pub(super) async fn run(State(engine): App, Path(name): Path<String>, headers: HeaderMap, request: Body) -> Response {
+pub(super) async fn run(
+    State(engine): App,
+    Path(name): Path<String>,
+    headers: HeaderMap,
+    request: Body,
+) -> Response {
     let request_id = engine.request_id();
     let mut response = match answer(&engine, &name, &headers, request, request_id.clone()).await {
         Ok(response) => response,
@@ -61,26 +66,43 @@ fn reply(result: CallResult, engine: &Engine) -> Response {
     match result {
         CallResult::Reply(json) => ([(header::CONTENT_TYPE, "application/json")], json).into_response(),
         CallResult::HandlerError { error_type, message, stack_trace } => {
-            ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, &error_type, message).with_trace(stack_trace).into_response()
+            ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, &error_type, message)
+                .with_trace(stack_trace)
+                .into_response()
         }
         CallResult::TimedOut => {
-            let text = format!("the handler ran longer than {} ms (executor.timeout_ms) and its sandbox was killed", settings.timeout_ms);
+            let text = format!(
+                "the handler ran longer than {} ms (executor.timeout_ms) and its sandbox was killed",
+                settings.timeout_ms
+            );
             failed(StatusCode::GATEWAY_TIMEOUT, "TimedOut", text)
         }
         CallResult::OutOfMemory => {
-            let text = format!("the handler used more than {} bytes of memory (executor.memory_bytes) and was killed", settings.memory_bytes);
+            let text = format!(
+                "the handler used more than {} bytes of memory (executor.memory_bytes) and was killed",
+                settings.memory_bytes
+            );
             failed(StatusCode::INSUFFICIENT_STORAGE, "OutOfMemory", text)
         }
         CallResult::ReplyTooLarge => {
-            let text = format!("the handler's reply is larger than {} bytes (executor.max_reply_bytes)", settings.max_reply_bytes);
+            let text = format!(
+                "the handler's reply is larger than {} bytes (executor.max_reply_bytes)",
+                settings.max_reply_bytes
+            );
             failed(StatusCode::BAD_GATEWAY, "ReplyTooLarge", text)
         }
-        CallResult::Crashed { signal: Some(signal), .. } => {
-            failed(StatusCode::BAD_GATEWAY, "SandboxCrashed", format!("the sandbox was killed by signal {signal}"))
-        }
+        CallResult::Crashed { signal: Some(signal), .. } => failed(
+            StatusCode::BAD_GATEWAY,
+            "SandboxCrashed",
+            format!("the sandbox was killed by signal {signal}"),
+        ),
         CallResult::Crashed { code, .. } => {
             let code = code.map_or_else(|| "an unknown code".to_owned(), |code| format!("code {code}"));
-            failed(StatusCode::BAD_GATEWAY, "SandboxCrashed", format!("the sandbox exited with {code} before it replied"))
+            failed(
+                StatusCode::BAD_GATEWAY,
+                "SandboxCrashed",
+                format!("the sandbox exited with {code} before it replied"),
+            )
         }
         CallResult::Misbehaved { what } => {
             failed(StatusCode::BAD_GATEWAY, "SandboxMisbehaved", format!("the sandbox {what}"))

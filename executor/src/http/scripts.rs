@@ -32,7 +32,8 @@ fn parse(upload: &Bytes) -> Result<(ScriptRequest, String), ApiError> {
     let bad = |text: String| ApiError::new(StatusCode::BAD_REQUEST, "InvalidScript", text);
     let end = upload.iter().position(|byte| *byte == b'\n').unwrap_or(upload.len());
     let (head, source) = upload.split_at(end);
-    let request = serde_json::from_slice(head).map_err(|error| bad(format!("the first line is not a script request: {error}")))?;
+    let request = serde_json::from_slice(head)
+        .map_err(|error| bad(format!("the first line is not a script request: {error}")))?;
     let source = source.get(1..).unwrap_or_default().to_vec();
     let source = String::from_utf8(source).map_err(|_| bad("the script is not UTF-8".to_owned()))?;
     Ok((request, source))
