@@ -11,11 +11,14 @@ mod files;
 pub mod index_url;
 mod interpreter;
 mod lock;
+pub mod metadata;
 mod name;
 pub mod page;
+pub mod repository;
 mod requirements;
 mod resolve;
 mod script;
+pub mod sync;
 mod tags;
 mod wheel_name;
 
