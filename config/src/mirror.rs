@@ -20,6 +20,7 @@ pub struct MirrorSettings {
     pub pages_kept: usize,
     pub resolution_ttl_ms: u64,
     pub resolve_timeout_ms: u64,
+    pub stop_timeout_ms: u64,
     pub uv: UvSettings,
 }
 

@@ -5,6 +5,7 @@
 //! Start reading at [`IndexClient`], then [`Resolver`].
 
 pub mod archive;
+pub mod cli;
 mod client;
 mod digest;
 mod files;
@@ -18,6 +19,7 @@ pub mod repository;
 mod requirements;
 mod resolve;
 mod script;
+pub mod serve;
 pub mod sync;
 mod tags;
 mod wheel_name;
@@ -33,3 +35,14 @@ pub use requirements::{Requirements, RequirementsError};
 pub use resolve::{ResolveError, Resolver, UvError};
 pub use script::{ScriptError, ScriptMetadata};
 pub use wheel_name::{InvalidWheelName, WheelName};
+
+/// An error with its causes, on one line: `Display` never repeats its source.
+pub fn causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        text = format!("{text}: {cause}");
+        next = cause.source();
+    }
+    text
+}

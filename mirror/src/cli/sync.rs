@@ -1,0 +1,89 @@
+use config::Settings;
+use serde_json::json;
+
+use super::Failure;
+use super::progress::{self, Reporter};
+use crate::repository::Repository;
+use crate::sync::{self, Outcome, Plan};
+use crate::{IndexClient, Interpreter, Requirements, Resolver, upstream};
+
+#[derive(clap::Args, Debug)]
+pub(super) struct Args {
+    /// What to copy: requirements, or one requirements.txt, pyproject.toml, pylock.toml or script
+    #[arg(required = true, value_name = "REQUIREMENTS")]
+    requirements: Vec<String>,
+    /// Only show what would be done
+    #[arg(long, visible_alias = "dry-run")]
+    plan: bool,
+    /// Print the result as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) async fn run(settings: &Settings, args: Args) -> Result<(), Failure> {
+    let requirements = Requirements::detect(&args.requirements)?;
+    let interpreter = Interpreter::find(settings.python.as_deref())?;
+    let index = upstream(settings, &interpreter)?;
+    let reporter = Reporter::new();
+    reporter.step("resolving");
+    let client = IndexClient::new(settings, &index)?;
+    let lock = Resolver::new(settings, index, interpreter.clone()).lock(&requirements).await?;
+    reporter.step("looking at the index");
+    let repository = Repository::new(&settings.state);
+    let wanted = sync::gather(settings, &client, &repository, &lock, &interpreter).await?;
+    let plan = sync::plan(wanted);
+    if args.plan {
+        reporter.clear();
+        progress::show(&if args.json { plan_json(&plan) } else { plan_text(&plan) });
+        return Ok(());
+    }
+    let kept = plan.keep.len();
+    let outcome = sync::apply(settings, &client, &repository, plan, &reporter).await?;
+    reporter.clear();
+    progress::show(&if args.json { outcome_json(&outcome, kept) } else { outcome_text(&outcome, kept) });
+    let Some((_, first)) = outcome.failed.first() else { return Ok(()) };
+    Err(match outcome.failed.len() {
+        1 => Failure::Partly(crate::causes(first)),
+        n => Failure::Partly(format!("{n} files could not be copied; the first: {}", crate::causes(first))),
+    })
+}
+
+fn plan_text(plan: &Plan) -> String {
+    let summary = plan.summary();
+    let mut text = String::new();
+    for (filename, size) in &summary.fetch {
+        let size = size.map_or("size unknown".to_owned(), progress::bytes);
+        text += &format!("fetch   {filename} ({size})\n");
+    }
+    let groups = [("update", &summary.update), ("keep", &summary.keep), ("refuse", &summary.refused)];
+    for (verb, filenames) in groups {
+        text.extend(filenames.iter().map(|filename| format!("{verb:7} {filename}\n")));
+    }
+    text
+}
+
+fn plan_json(plan: &Plan) -> String {
+    let summary = plan.summary();
+    let fetch: Vec<_> =
+        summary.fetch.iter().map(|(name, size)| json!({ "filename": name, "size": size })).collect();
+    json!({ "fetch": fetch, "update": summary.update, "keep": summary.keep, "refused": summary.refused })
+        .to_string()
+        + "\n"
+}
+
+fn outcome_text(outcome: &Outcome, kept: usize) -> String {
+    let total: u64 = outcome.fetched.iter().map(|(_, size)| size).sum();
+    let (fetched, failed) = (outcome.fetched.len(), outcome.failed.len());
+    format!("{fetched} fetched ({}), {kept} held already, {failed} failed\n", progress::bytes(total))
+}
+
+fn outcome_json(outcome: &Outcome, kept: usize) -> String {
+    let fetched: Vec<_> =
+        outcome.fetched.iter().map(|(name, size)| json!({ "filename": name, "size": size })).collect();
+    let failed: Vec<_> = outcome
+        .failed
+        .iter()
+        .map(|(name, error)| json!({ "filename": name, "error": crate::causes(error) }))
+        .collect();
+    json!({ "fetched": fetched, "kept": kept, "failed": failed }).to_string() + "\n"
+}
