@@ -75,6 +75,7 @@ impl Fetcher {
 
     /// The member's file, fetched if need be; waits at most the read time-out.
     pub(crate) async fn file(self: &Arc<Self>, source: &Source) -> Result<Arc<File>, Arc<FetchError>> {
+        self.recheck(source).await;
         let mut flight = match self.join_or_start(source) {
             Ok(file) => return Ok(file),
             Err(flight) => flight,
@@ -151,6 +152,14 @@ impl Fetcher {
         let mut seen = std::collections::HashSet::new();
         members.retain(|member| digest(&entries[*member]).is_some_and(|digest| seen.insert(digest)));
         members
+    }
+
+    /// A file that may have been damaged by a crash of the machine is checked, off this thread.
+    async fn recheck(self: &Arc<Self>, source: &Source) {
+        if self.store.is_suspect(&source.digest) {
+            let (fetcher, digest) = (self.clone(), source.digest);
+            let _ = tokio::task::spawn_blocking(move || fetcher.store.recheck(&digest)).await;
+        }
     }
 
     async fn fly(self: &Arc<Self>, wheel: &Arc<Wheel>, members: &[usize]) -> Batch {

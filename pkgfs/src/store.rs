@@ -1,8 +1,12 @@
 //! The store: one read-only file a member, named by its SHA-256, so that equal files of all releases are kept once.
 //!
-//! A file appears by rename after its digest was checked and its data synced, so what is found by name after a
-//! crash is whole. The size is bounded: least recently used files go first. Readers that hold a file open keep
+//! A file appears by rename after its digest was checked, so a killed process leaves nothing half written. Files are
+//! not synced one by one: that costs 3 ms each, an import reads hundreds. Instead the store remembers in which boot
+//! it was open; where that boot ended without a clean stop, each file's digest is checked again before it is first
+//! served. The size is bounded: least recently used files go first. Readers that hold a file open keep
 //! reading it after it went.
+
+mod marker;
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -49,8 +53,15 @@ pub(crate) struct Store {
 
 #[derive(Debug)]
 struct Kept {
-    sizes: LruCache<Sha256, u64>,
+    sizes: LruCache<Sha256, Item>,
     bytes: u64,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Item {
+    size: u64,
+    /// It may have been damaged by a crash of the machine, and must be checked before it is served.
+    suspect: bool,
 }
 
 impl Store {
@@ -65,16 +76,51 @@ impl Store {
         for first in 0..=u8::MAX {
             make_folder(&root.join(format!("{first:02x}")))?;
         }
+        let suspect = marker::was_interrupted(root);
         let mut kept = Kept { sizes: LruCache::unbounded(), bytes: 0 };
         for (_, digest, size) in scan(root)? {
-            kept.sizes.put(digest, size);
+            kept.sizes.put(digest, Item { size, suspect });
             kept.bytes += size;
+        }
+        if !suspect || kept.sizes.is_empty() {
+            marker::opened(root)?;
         }
         let open = LruCache::new(NonZeroUsize::new(max_open_files).unwrap_or(NonZeroUsize::MIN));
         Ok(Store { root: root.to_owned(), max_bytes, kept: Mutex::new(kept), open: Mutex::new(open) })
     }
 
-    /// The member's file, if it is there and has its right size; a damaged one is removed.
+    /// Says that all is on disk. Until it is called, a crash of the machine makes every file suspect.
+    pub(crate) fn close(&self) {
+        let suspects = lock(&self.kept).sizes.iter().any(|(_, item)| item.suspect);
+        // The time before the crash is still the one to answer for: the marker of its boot stays.
+        if !suspects && let Err(error) = marker::closed(&self.root) {
+            tracing::info!(%error, "the store is not marked as clean; it will be checked after a restart of the machine");
+        }
+    }
+
+    /// Whether the member is there and must be checked before it is served.
+    pub(crate) fn is_suspect(&self, digest: &Sha256) -> bool {
+        lock(&self.kept).sizes.peek(digest).is_some_and(|item| item.suspect)
+    }
+
+    /// Checks a suspect file; true where the member is there and whole. Reads the whole file.
+    pub(crate) fn recheck(&self, digest: &Sha256) -> bool {
+        if !self.is_suspect(digest) {
+            return false;
+        }
+        let whole = Sha256::of_file(&self.path(digest)).is_ok_and(|found| found == *digest);
+        let mut kept = lock(&self.kept);
+        if !whole {
+            tracing::warn!(member = %digest, "a file of the store was damaged by a crash; it is fetched again");
+            kept.remove(digest);
+            let _ = fs::remove_file(self.path(digest));
+        } else if let Some(item) = kept.sizes.peek_mut(digest) {
+            item.suspect = false;
+        }
+        whole
+    }
+
+    /// The member's file, if it is there, known to be whole, and has its right size; a damaged one is removed.
     pub(crate) fn get(&self, digest: &Sha256, size: u64) -> Option<Arc<File>> {
         let open = lock(&self.open).get(digest).cloned();
         if let Some(file) = open {
@@ -82,7 +128,7 @@ impl Store {
             return Some(file);
         }
         let mut kept = lock(&self.kept);
-        let known = *kept.sizes.get(digest)?;
+        let known = kept.sizes.get(digest).filter(|item| !item.suspect)?.size;
         let file = File::open(self.path(digest)).ok();
         let whole =
             file.filter(|file| known == size && file.metadata().is_ok_and(|found| found.len() == size));
@@ -100,7 +146,7 @@ impl Store {
 
     /// Whether the member is there, without counting as a use.
     pub(crate) fn has(&self, digest: &Sha256) -> bool {
-        lock(&self.kept).sizes.contains(digest)
+        lock(&self.kept).sizes.peek(digest).is_some_and(|item| !item.suspect)
     }
 
     /// Bytes and files kept, and the limit on bytes.
@@ -153,10 +199,7 @@ impl Store {
         if found != *digest {
             return Err(FillError::Source(StoreError::WrongDigest { expected: *digest, found }));
         }
-        // The name may only appear once the data is safe. Losing the name in a crash merely costs a fetch, so the
-        // folder is not synced.
         temp.as_file().set_permissions(fs::Permissions::from_mode(0o444)).map_err(FillError::Disk)?;
-        temp.as_file().sync_data().map_err(FillError::Disk)?;
         let path = self.path(digest);
         temp.persist(&path).map_err(|error| FillError::Disk(error.error))?;
         let file = Arc::new(File::open(&path).map_err(FillError::Disk)?);
@@ -176,8 +219,8 @@ impl Store {
     fn evict_until(&self, enough: impl Fn(&Kept) -> bool) {
         let mut kept = lock(&self.kept);
         while !enough(&kept) {
-            let Some((digest, size)) = kept.sizes.pop_lru() else { break };
-            kept.bytes -= size;
+            let Some((digest, item)) = kept.sizes.pop_lru() else { break };
+            kept.bytes -= item.size;
             // A descriptor kept open would keep the space taken.
             lock(&self.open).pop(&digest);
             if let Err(error) = fs::remove_file(self.path(&digest)) {
@@ -196,13 +239,13 @@ impl Store {
 impl Kept {
     fn add(&mut self, digest: Sha256, size: u64) {
         self.remove(&digest);
-        self.sizes.put(digest, size);
+        self.sizes.put(digest, Item { size, suspect: false });
         self.bytes += size;
     }
 
     fn remove(&mut self, digest: &Sha256) {
-        if let Some(size) = self.sizes.pop(digest) {
-            self.bytes -= size;
+        if let Some(item) = self.sizes.pop(digest) {
+            self.bytes -= item.size;
         }
     }
 }
@@ -256,5 +299,4 @@ impl Write for Hashing<'_> {
 }
 
 #[cfg(test)]
-#[path = "store_tests.rs"]
 mod tests;

@@ -146,5 +146,4 @@ fn leaf(draft: Draft, inodes: &Inodes) -> Node {
 }
 
 #[cfg(test)]
-#[path = "builder_tests.rs"]
 mod tests;

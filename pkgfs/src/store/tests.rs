@@ -63,6 +63,32 @@ fn a_truncated_file_is_noticed() {
 }
 
 #[test]
+fn after_a_crash_of_the_machine_files_are_checked_before_they_are_served() {
+    let dir = tempfile::tempdir().unwrap();
+    let open = || Store::open(dir.path(), 1_000, 4).unwrap();
+    let store = open();
+    put(&store, b"whole").unwrap();
+    put(&store, b"harmed").unwrap();
+    let harmed = store.path(&Sha256::of(b"harmed"));
+    drop(store);
+    assert!(get(&open(), b"whole").is_some(), "a killed process in the same boot does no harm");
+    fs::write(dir.path().join("boot"), "another boot").unwrap();
+    fs::remove_file(&harmed).unwrap();
+    fs::write(&harmed, b"zeroes").unwrap();
+    let store = open();
+    assert!(get(&store, b"whole").is_none() && get(&store, b"harmed").is_none());
+    store.close();
+    drop(store);
+    let store = open();
+    assert!(get(&store, b"whole").is_none(), "closing does not make what was not checked trustworthy");
+    assert!(store.recheck(&Sha256::of(b"whole")) && !store.recheck(&Sha256::of(b"harmed")));
+    assert!(get(&store, b"whole").is_some() && get(&store, b"harmed").is_none());
+    store.close();
+    drop(store);
+    assert!(get(&open(), b"whole").is_some());
+}
+
+#[test]
 fn open_files_outlive_eviction() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(dir.path(), 8, 4).unwrap();
