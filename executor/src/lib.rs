@@ -22,6 +22,7 @@ mod requirements;
 pub mod sandbox;
 mod state_lock;
 mod supply;
+mod sys;
 pub mod upload;
 pub mod zygotes;
 

@@ -14,20 +14,33 @@
 //! inherits, and what the daemon does from outside (id map, cgroup, mounts handed in). Against a hostile *handler*
 //! all of it holds, since the handler is read after the last step.
 
+mod captured;
+mod cgroup;
+mod child;
 mod error;
+mod fork;
+mod frames;
+mod ids;
+mod launch;
+mod leaf;
+mod namespace;
 mod outcome;
+mod policy;
+mod process;
 mod python;
+mod root_tree;
+mod runtime;
 mod sandboxes;
 mod spec;
+mod stage;
+mod stage_run;
+mod zygote;
 
 pub use error::{ForkError, StartError, ZygoteError};
+pub use leaf::Leaf;
 pub use outcome::{CallOutcome, CallResult, ScriptOutcome, ScriptResult, Stream, Usage};
 pub use python::Python;
-pub use sandboxes::{Leaf, Sandboxes, Zygote};
+pub use sandboxes::Sandboxes;
 pub use spec::{CallContext, LeafKind, LeafSpec, Limits, ZygoteSpec};
-
-/// Entry of the hidden stages: a binary calls it first thing in `main` with its arguments, and goes on only where it
-/// returns `None` (the arguments name no stage).
-pub fn stage_main(_args: &[std::ffi::OsString]) -> Option<std::process::ExitCode> {
-    None
-}
+pub use stage::stage_main;
+pub use zygote::Zygote;

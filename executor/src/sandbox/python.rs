@@ -11,6 +11,17 @@ pub struct Python {
     pub version: (u32, u32),
 }
 
+impl From<&mirror::Interpreter> for Python {
+    fn from(interpreter: &mirror::Interpreter) -> Python {
+        let (major, minor, _) = interpreter.version;
+        Python {
+            executable: interpreter.path.clone(),
+            prefix: interpreter.base_prefix.clone(),
+            version: (major.into(), minor.into()),
+        }
+    }
+}
+
 impl Python {
     /// Where an environment of this interpreter keeps its packages, as seen in a sandbox.
     pub fn site_packages(&self) -> String {

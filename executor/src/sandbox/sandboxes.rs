@@ -1,49 +1,104 @@
-use std::path::PathBuf;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
-use config::Settings;
+use config::{ExecutorSettings, Settings};
+use sha2::{Digest, Sha256};
+use tokio::sync::Mutex;
+use tokio_util::task::TaskTracker;
 
-use super::{
-    CallContext, CallOutcome, ForkError, LeafSpec, Python, ScriptOutcome, StartError, Stream, ZygoteError,
-    ZygoteSpec,
-};
+use super::cgroup::{Cgroups, Parents};
+use super::child::Known;
+use super::ids::Ids;
+use super::namespace::PidNamespace;
+use super::root_tree::RootTree;
+use super::runtime::Runtime;
+use super::{ForkError, Leaf, LeafSpec, Python, StartError, Zygote, ZygoteError, ZygoteSpec, fork, launch};
 
 /// All sandboxes of one daemon. Clones share them.
 #[derive(Clone)]
-pub struct Sandboxes;
-
-/// A live Python that others are forked from. The process ends when the last clone is dropped.
-#[derive(Clone)]
-pub struct Zygote {
-    _inner: Arc<()>,
+pub struct Sandboxes {
+    shared: Arc<Shared>,
 }
 
-impl Zygote {
-    /// Modules whose import failed, each with its error.
-    pub fn failed_imports(&self) -> &[(String, String)] {
-        &[]
-    }
-
-    /// Whether the process still lives.
-    pub fn is_alive(&self) -> bool {
-        false
-    }
+/// What making zygotes and leaves needs.
+pub(super) struct Shared {
+    pub settings: ExecutorSettings,
+    pub python: Python,
+    pub runtime: Runtime,
+    pub stage_executable: PathBuf,
+    pub root: RootTree,
+    pub cgroups: Cgroups,
+    pub ids: Ids,
+    pub known: Known,
+    pub tasks: TaskTracker,
+    pub namespace: Mutex<Option<PidNamespace>>,
+    counter: AtomicU64,
 }
 
-/// One live sandbox. Dropping it kills it in the background.
-pub struct Leaf;
+impl Shared {
+    /// A name for a cgroup, never used before by this daemon.
+    pub(super) fn name(&self, kind: &str) -> String {
+        format!("{kind}-{}", self.counter.fetch_add(1, Ordering::Relaxed))
+    }
+
+    pub(super) fn fork_limit(&self) -> Duration {
+        Duration::from_millis(self.settings.fork_timeout_ms)
+    }
+}
 
 impl Sandboxes {
     /// Prepares the host. `stage_executable`: the program whose `main` hands hidden stages to
     /// [`stage_main`](super::stage_main); `None` for the running one.
     pub async fn start(
-        _settings: &Settings,
-        _python: impl Into<Python>,
-        _stage_executable: Option<PathBuf>,
+        settings: &Settings,
+        python: impl Into<Python>,
+        stage_executable: Option<PathBuf>,
     ) -> Result<Sandboxes, StartError> {
-        Err(StartError::NotRoot)
+        if !nix::unistd::geteuid().is_root() {
+            return Err(StartError::NotRoot);
+        }
+        let python = python.into();
+        let executor = settings.executor.clone();
+        let init = |step: &str, source| StartError::Init { step: step.into(), source };
+        let stage_executable = match stage_executable {
+            Some(path) => path,
+            // Not its path: the file there may be another one by now.
+            None => PathBuf::from("/proc/self/exe"),
+        };
+        let runtime = Runtime::install(&settings.state)?;
+        let cgroups = Cgroups::start(Parents::find(&executor.cgroup_parent)?, &cgroup_name(&settings.state))?;
+        let folder = settings.state_dir("run");
+        std::fs::create_dir_all(&folder).map_err(|source| StartError::Write { path: folder.clone(), source })?;
+        let root = RootTree::build(&folder, &python, &runtime.folder).await?;
+        let known = Known::default();
+        let limit = Duration::from_millis(executor.fork_timeout_ms);
+        let namespace = PidNamespace::start(&stage_executable, limit, &known).await?;
+        let count = u32::try_from(executor.max_zygotes).unwrap_or(u32::MAX).saturating_mul(executor.uids_per_zygote);
+        let room = u32::MAX - 1 - executor.first_uid;
+        if count > room {
+            let source = std::io::ErrorKind::InvalidInput.into();
+            return Err(init("executor.first_uid, uids_per_zygote and max_zygotes exceed the range of ids", source));
+        }
+        let shared = Shared {
+            ids: Ids::new(executor.first_uid, count.saturating_mul(2).min(room)),
+            settings: executor,
+            python,
+            runtime,
+            stage_executable,
+            root,
+            cgroups,
+            known,
+            tasks: TaskTracker::new(),
+            namespace: Mutex::new(Some(namespace)),
+            counter: AtomicU64::new(0),
+        };
+        Ok(Sandboxes { shared: Arc::new(shared) })
     }
 
+<<<<<<< HEAD
     /// Ends everything and removes what was made on the host.
     pub async fn stop(&self) {}
 
@@ -85,8 +140,51 @@ impl Leaf {
     /// the script down, and loses nothing. A reader that is gone is no reason to stop: drop the leaf for that.
     pub async fn run_script(&mut self, _output: tokio::sync::mpsc::Sender<(Stream, bytes::Bytes)>) -> ScriptOutcome {
         ScriptOutcome { result: super::ScriptResult::TimedOut, usage: Default::default() }
+=======
+    /// Ends everything and removes what was made on the host. Drop leaves and zygotes first: a process whose handle
+    /// is still held is killed and not waited for.
+    pub async fn stop(&self) {
+        let Some(namespace) = self.shared.namespace.lock().await.take() else { return };
+        self.shared.known.kill_all();
+        self.shared.tasks.close();
+        let limit = self.shared.fork_limit();
+        if tokio::time::timeout(limit, self.shared.tasks.wait()).await.is_err() {
+            tracing::error!("some sandboxes could not be ended in time");
+        }
+        if tokio::time::timeout(limit, namespace.end()).await.is_err() {
+            tracing::error!("the zygotes' namespace could not be ended in time");
+        }
+        let shared = Arc::clone(&self.shared);
+        let removed = tokio::task::spawn_blocking(move || shared.cgroups.stop()).await;
+        if let Ok(Err(error)) = removed {
+            tracing::error!(%error, "cannot remove our cgroups");
+        }
     }
 
-    /// Kills what is left, reaps it and removes its cgroup.
-    pub async fn end(self) {}
+    /// Launches a zygote that has imported nothing.
+    pub async fn root_zygote(&self) -> Result<Zygote, ZygoteError> {
+        launch::root_zygote(Arc::clone(&self.shared)).await
+>>>>>>> 9919792 (Sandboxes: zygotes, leaves, cgroups, stages)
+    }
+
+    /// Forks a zygote from `parent` and lets it import.
+    pub async fn child_zygote(&self, parent: &Zygote, spec: ZygoteSpec) -> Result<Zygote, ZygoteError> {
+        let task = fork::zygote(Arc::clone(&self.shared), parent.clone(), spec);
+        // A task of its own: the caller may go away between a zygote's question and its answer.
+        tokio::spawn(task).await.map_err(|_| ZygoteError::ParentGone)?
+    }
+
+    /// Forks a sandbox from `parent`.
+    pub async fn fork(&self, parent: &Zygote, spec: LeafSpec) -> Result<Leaf, ForkError> {
+        let task = fork::leaf(Arc::clone(&self.shared), parent.clone(), spec);
+        tokio::spawn(task).await.map_err(|_| ForkError::ZygoteGone)?
+    }
+}
+
+/// One folder for each state folder: several daemons live side by side, and each finds what it left behind.
+fn cgroup_name(state: &Path) -> String {
+    let state = state.canonicalize().unwrap_or_else(|_| state.to_path_buf());
+    let digest = Sha256::digest(state.as_os_str().as_bytes());
+    let digits: String = digest.iter().take(6).map(|byte| format!("{byte:02x}")).collect();
+    format!("ol-{digits}")
 }

@@ -1,0 +1,123 @@
+use std::collections::HashMap;
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use nix::errno::Errno;
+use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
+use crate::sys::process;
+
+/// How a process ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Exit {
+    /// With this code.
+    Code(i32),
+    /// By this signal.
+    Signal(i32),
+}
+
+/// The daemon's children by process id: each is adopted once.
+#[derive(Clone, Default)]
+pub(super) struct Known(Arc<Mutex<HashMap<u32, Arc<OwnedFd>>>>);
+
+impl Known {
+    fn with<T>(&self, act: impl FnOnce(&mut HashMap<u32, Arc<OwnedFd>>) -> T) -> T {
+        act(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Kills all of them.
+    pub(super) fn kill_all(&self) {
+        self.with(|known| known.values().for_each(process::kill));
+    }
+}
+
+/// A process that a zygote or a launcher has made for the daemon, which is its parent. Named by pidfd alone.
+pub(super) struct Child {
+    pidfd: AsyncFd<Arc<OwnedFd>>,
+    pid: u32,
+    known: Known,
+    exit: Option<Exit>,
+}
+
+impl Child {
+    /// Takes over a process that a zygote says it has made. `uid`: the zygote's. What a zygote sends is not trusted:
+    /// the process must be a child of ours that was not adopted before, and must still run as that zygote.
+    pub(super) fn adopt(pidfd: OwnedFd, uid: u32, known: &Known) -> io::Result<Child> {
+        let refused = |why: &str| io::Error::new(io::ErrorKind::PermissionDenied, why);
+        let pid = process_id(&pidfd)?;
+        let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+        if field(&status, "PPid:") != Some(std::process::id()) {
+            return Err(refused("the process is not a child of the daemon"));
+        }
+        if field(&status, "Uid:") != Some(uid) {
+            return Err(refused("the process is not the zygote's"));
+        }
+        let pidfd = Arc::new(pidfd);
+        let fresh = known.with(|known| match known.entry(pid) {
+            std::collections::hash_map::Entry::Vacant(place) => {
+                place.insert(Arc::clone(&pidfd));
+                true
+            }
+            std::collections::hash_map::Entry::Occupied(_) => false,
+        });
+        if !fresh {
+            return Err(refused("the process was handed in before"));
+        }
+        let watched = AsyncFd::with_interest(Arc::clone(&pidfd), Interest::READABLE);
+        let pidfd = watched.inspect_err(|_| {
+            known.with(|known| known.remove(&pid));
+        })?;
+        Ok(Child { pidfd, pid, known: known.clone(), exit: None })
+    }
+
+    /// Its number on the host. Stays its own until [`Child::wait`] has returned.
+    pub(super) fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    /// Kills it; as the first process of a PID namespace it takes all others with it.
+    pub(super) fn kill(&self) {
+        process::kill(self.pidfd.get_ref());
+    }
+
+    /// Waits for its end and reaps it. Safe to cancel and to call again.
+    pub(super) async fn wait(&mut self) -> io::Result<Exit> {
+        if let Some(exit) = self.exit {
+            return Ok(exit);
+        }
+        let exit = self.reap().await?;
+        self.exit = Some(exit);
+        self.known.with(|known| known.remove(&self.pid));
+        Ok(exit)
+    }
+
+    async fn reap(&self) -> io::Result<Exit> {
+        loop {
+            let mut ready = self.pidfd.readable().await?;
+            let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::__WALL;
+            match waitid(Id::PIDFd(self.pidfd.get_ref().as_fd()), flags) {
+                Ok(WaitStatus::StillAlive) => ready.clear_ready(),
+                Ok(WaitStatus::Exited(_, code)) => return Ok(Exit::Code(code)),
+                Ok(WaitStatus::Signaled(_, signal, _)) => return Ok(Exit::Signal(signal as i32)),
+                Ok(_) => {}
+                // Reaped by somebody else, which nothing in this program does.
+                Err(Errno::ECHILD) => return Ok(Exit::Signal(libc::SIGKILL)),
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+}
+
+/// The number behind a pidfd, as this process sees it.
+fn process_id(pidfd: &OwnedFd) -> io::Result<u32> {
+    let text = fs::read_to_string(format!("/proc/self/fdinfo/{}", pidfd.as_raw_fd()))?;
+    field(&text, "Pid:").ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "the descriptor names no process"))
+}
+
+fn field(text: &str, name: &str) -> Option<u32> {
+    text.lines().find_map(|line| line.strip_prefix(name))?.split_whitespace().next()?.parse().ok()
+}

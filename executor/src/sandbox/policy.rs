@@ -1,0 +1,121 @@
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::StartError;
+
+/// A policy file of `config/seccomp`: filters that are loaded one after the other.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Policy {
+    filter: Vec<Filter>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Filter {
+    otherwise: String,
+    listed: String,
+    calls: Vec<String>,
+    #[serde(flatten)]
+    machine: Machine,
+}
+
+#[derive(Deserialize)]
+struct Machine {
+    #[serde(default)]
+    x86_64: Vec<String>,
+    #[serde(default)]
+    aarch64: Vec<String>,
+    #[serde(default)]
+    when: Vec<When>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct When {
+    call: String,
+    arg: u8,
+    #[serde(default)]
+    equals: Vec<u64>,
+    #[serde(default)]
+    any_bit_of: Vec<u64>,
+}
+
+/// Compiles a policy to the kernel's instructions, one program a filter.
+pub(super) fn compile(policy: &'static str, text: &str) -> Result<Vec<Vec<u8>>, StartError> {
+    let wrong = |reason: String| StartError::Policy { policy, reason };
+    let parsed: Policy = toml::from_str(text).map_err(|error| wrong(error.to_string()))?;
+    parsed.filter.iter().map(|filter| program(filter).map_err(wrong)).collect()
+}
+
+fn program(filter: &Filter) -> Result<Vec<u8>, String> {
+    let document = json!({ "filter": {
+        "mismatch_action": action(&filter.otherwise)?,
+        "match_action": action(&filter.listed)?,
+        "filter": rules(filter),
+    }});
+    let machine = std::env::consts::ARCH
+        .try_into()
+        .map_err(|_| format!("no seccomp support for {}", std::env::consts::ARCH))?;
+    let programs: BTreeMap<_, _> = seccompiler::compile_from_json(document.to_string().as_bytes(), machine)
+        .map_err(|error| error.to_string())?
+        .into_iter()
+        .collect();
+    let instructions = programs.into_values().next().unwrap_or_default();
+    Ok(instructions.iter().flat_map(bytes).collect())
+}
+
+/// One instruction as `struct sock_filter` lies in memory.
+fn bytes(instruction: &seccompiler::sock_filter) -> [u8; 8] {
+    let [c0, c1] = instruction.code.to_ne_bytes();
+    let [k0, k1, k2, k3] = instruction.k.to_ne_bytes();
+    [c0, c1, instruction.jt, instruction.jf, k0, k1, k2, k3]
+}
+
+fn rules(filter: &Filter) -> Vec<Value> {
+    let own = if cfg!(target_arch = "aarch64") { &filter.machine.aarch64 } else { &filter.machine.x86_64 };
+    let mut rules: Vec<Value> =
+        filter.calls.iter().chain(own).map(|call| json!({ "syscall": call })).collect();
+    for when in &filter.machine.when {
+        let condition = |op: Value, value: u64| {
+            json!({ "syscall": when.call, "args": [{ "index": when.arg, "type": "dword", "op": op, "val": value }] })
+        };
+        rules.extend(when.equals.iter().map(|&value| condition(json!("eq"), value)));
+        rules.extend(when.any_bit_of.iter().map(|&bit| condition(json!({ "masked_eq": bit }), bit)));
+    }
+    rules
+}
+
+fn action(text: &str) -> Result<Value, String> {
+    match text.split_once(' ') {
+        None if text == "allow" => Ok(json!("allow")),
+        Some(("errno", number)) => {
+            let number: u32 = number.parse().map_err(|_| format!("`{number}` is no errno"))?;
+            Ok(json!({ "errno": number }))
+        }
+        _ => Err(format!("`{text}` is neither `allow` nor `errno <number>`")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shipped_policies_compile_and_a_leaf_filter_is_small() {
+        let zygote = compile("zygote", config::seccomp::ZYGOTE).unwrap();
+        assert_eq!(zygote.len(), 1);
+        let leaf = compile("leaf", config::seccomp::LEAF).unwrap();
+        assert_eq!(leaf.len(), 2);
+        let instructions: usize = leaf.iter().map(|program| program.len() / 8).sum();
+        assert!(instructions < 120, "{instructions} instructions are loaded at each fork");
+    }
+
+    #[test]
+    fn an_unknown_call_is_named() {
+        let text = "[[filter]]\notherwise = 'allow'\nlisted = 'errno 1'\ncalls = ['no_such_call']";
+        assert!(compile("test", text).unwrap_err().to_string().contains("no_such_call"));
+    }
+}
