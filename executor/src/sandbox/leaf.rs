@@ -1,12 +1,16 @@
 use std::future::Future;
-use std::io;
+use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
+use nix::errno::Errno;
+use nix::sys::socket::{MsgFlags, recv};
 use serde::Deserialize;
 use serde_json::json;
+use tokio::io::AsyncReadExt;
 use tokio::net::UnixStream;
 use tokio::net::unix::pipe::Receiver;
+use tokio::sync::mpsc::Sender;
 
 use super::captured::Captured;
 use super::child::Exit;
@@ -16,6 +20,8 @@ use super::{CallContext, CallOutcome, CallResult, Limits, ScriptOutcome, ScriptR
 
 /// What a frame may have beside the reply itself.
 const FRAME_SLACK_BYTES: u64 = 1024 * 1024;
+/// Script output is handed on in pieces up to this size.
+const CHUNK_BYTES: usize = 64 * 1024;
 /// A killed sandbox whose processes do not go away (a file system that does not answer) is waited for in the
 /// background after this.
 const END_LIMIT: Duration = Duration::from_secs(10);
@@ -31,7 +37,7 @@ pub struct Leaf {
 }
 
 /// How the exchange of one call ended.
-enum Exchange {
+enum Ended {
     Frame(Kind, Vec<u8>),
     Broken(FrameError),
     TimedOut,
@@ -51,14 +57,16 @@ impl Leaf {
         self.calls += 1;
         let mut stdout = Captured::new(self.limits.log_bytes);
         let mut stderr = Captured::new(self.limits.log_bytes);
+        let mut event_taken = false;
         let exchange = {
             let limit = deadline(self.limits.timeout_ms);
-            let work = exchange(&mut self.stream, self.calls, event, context, &self.limits);
+            let call = Call { number: self.calls, event, context, limits: &self.limits };
+            let work = call.exchange(&mut self.stream, &mut event_taken);
             tokio::select! {
                 ended = work => ended,
-                () = limit => Exchange::TimedOut,
-                () = stdout.drain(&mut self.stdout) => Exchange::TimedOut,
-                () = stderr.drain(&mut self.stderr) => Exchange::TimedOut,
+                () = limit => Ended::TimedOut,
+                () = stdout.drain(&mut self.stdout) => Ended::TimedOut,
+                () = stderr.drain(&mut self.stderr) => Ended::TimedOut,
             }
         };
         let wall_ms = start.elapsed().as_millis() as u64;
@@ -66,49 +74,62 @@ impl Leaf {
         stdout.finish(&mut self.stdout);
         stderr.finish(&mut self.stderr);
         let truncated = stdout.dropped_bytes + stderr.dropped_bytes > 0;
-        CallOutcome { result, stdout: stdout.bytes, stderr: stderr.bytes, truncated, usage: self.usage(wall_ms) }
+        let usage = self.usage(wall_ms);
+        CallOutcome { result, stdout: stdout.bytes, stderr: stderr.bytes, truncated, event_taken, usage }
     }
 
-    /// Runs the script to its end, handing on output as it comes.
-    pub async fn run_script(&mut self, mut output: impl FnMut(Stream, &[u8])) -> ScriptOutcome {
+    /// Whether it could still take a call; false where it died while idle. Never waits.
+    pub fn is_alive(&mut self) -> bool {
+        // Nothing is sent between calls: an end or an unasked byte both make it useless. Asked past tokio, which may
+        // not have heard yet.
+        let flags = MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT;
+        recv(self.stream.as_raw_fd(), &mut [0], flags) == Err(Errno::EAGAIN)
+    }
+
+    /// Runs the script to its end, handing on output as it comes. The channel is bounded: a reader that is slow slows
+    /// the script down, and loses nothing. A reader that is gone is no reason to stop: drop the leaf for that.
+    pub async fn run_script(&mut self, output: Sender<(Stream, Bytes)>) -> ScriptOutcome {
         let start = Instant::now();
         // Where it is gone already, its exit tells.
         frames::write(&mut self.stream, Kind::Call, &[]).await.ok();
-        let timed_out = {
-            let limit = deadline(self.limits.timeout_ms);
-            let (stdout, stderr) = (&mut self.stdout, &mut self.stderr);
-            let exit = self.process.wait();
-            tokio::pin!(limit, exit);
-            let mut chunk = vec![0; 64 * 1024];
-            let (mut stdout_open, mut stderr_open) = (true, true);
-            loop {
-                let (stream, pipe, open) = tokio::select! {
-                    _ = stdout.readable(), if stdout_open => (Stream::Stdout, &mut *stdout, &mut stdout_open),
-                    _ = stderr.readable(), if stderr_open => (Stream::Stderr, &mut *stderr, &mut stderr_open),
-                    _ = &mut exit => break false,
-                    () = &mut limit => break true,
-                };
-                match pipe.try_read(&mut chunk) {
-                    Ok(size) if size > 0 => output(stream, &chunk[..size]),
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                    _ => *open = false,
-                }
-            }
-        };
-        let result = match self.ended().await {
+        let timed_out = self.stream_out(&output).await;
+        let exit = self.ended().await;
+        let result = match exit {
             _ if timed_out => ScriptResult::TimedOut,
             Some(Exit::Code(code)) => ScriptResult::Exited(code),
             Some(Exit::Signal(libc::SIGKILL)) | None if self.ran_out_of_memory() => ScriptResult::OutOfMemory,
             Some(Exit::Signal(signal)) => ScriptResult::Killed(signal),
             None => ScriptResult::Killed(libc::SIGKILL),
         };
-        for (stream, pipe) in [(Stream::Stdout, &mut self.stdout), (Stream::Stderr, &mut self.stderr)] {
-            let mut rest = Captured::new(u64::MAX);
-            rest.finish(pipe);
-            output(stream, &rest.bytes);
-        }
         let wall_ms = start.elapsed().as_millis() as u64;
         ScriptOutcome { result, usage: self.usage(wall_ms) }
+    }
+
+    /// Hands on the script's output until it ends or its time is up; tells whether that was so.
+    async fn stream_out(&mut self, output: &Sender<(Stream, Bytes)>) -> bool {
+        let limit = deadline(self.limits.timeout_ms);
+        let forwarded = async {
+            tokio::join!(
+                forward(&mut self.stdout, Stream::Stdout, output),
+                forward(&mut self.stderr, Stream::Stderr, output),
+            )
+        };
+        tokio::pin!(limit, forwarded);
+        let mut timed_out = tokio::select! {
+            _ = &mut forwarded => false,
+            () = &mut limit => true,
+        };
+        if timed_out {
+            self.process.kill();
+            tokio::time::timeout(END_LIMIT, forwarded).await.ok();
+        } else {
+            // Its outputs are closed: it has ended, or goes on without them.
+            timed_out = tokio::select! {
+                _ = self.process.wait() => false,
+                () = limit => true,
+            };
+        }
+        timed_out
     }
 
     /// Kills what is left, reaps it and removes its cgroup.
@@ -116,27 +137,27 @@ impl Leaf {
         self.process.end().await;
     }
 
-    async fn judge(&mut self, exchange: Exchange) -> CallResult {
+    async fn judge(&mut self, exchange: Ended) -> CallResult {
         let broke = |what: &str| CallResult::Misbehaved { what: what.into() };
         let result = match exchange {
-            Exchange::Frame(Kind::Reply, body) if serde_json::from_slice::<serde::de::IgnoredAny>(&body).is_err() => {
+            Ended::Frame(Kind::Reply, body) if serde_json::from_slice::<serde::de::IgnoredAny>(&body).is_err() => {
                 broke("sent a reply that is not JSON")
             }
-            Exchange::Frame(Kind::Reply, body) => return CallResult::Reply(Bytes::from(body)),
-            Exchange::Frame(Kind::Raised, body) => match serde_json::from_slice::<Raised>(&body) {
+            Ended::Frame(Kind::Reply, body) => return CallResult::Reply(Bytes::from(body)),
+            Ended::Frame(Kind::Raised, body) => match serde_json::from_slice::<Raised>(&body) {
                 Ok(Raised { error_type, message, stack_trace }) => {
                     return CallResult::HandlerError { error_type, message, stack_trace };
                 }
                 Err(_) => broke("sent an unreadable error"),
             },
-            Exchange::Frame(Kind::TooLarge, _) | Exchange::Broken(FrameError::TooLong(Kind::Reply)) => {
+            Ended::Frame(Kind::TooLarge, _) | Ended::Broken(FrameError::TooLong(Kind::Reply)) => {
                 CallResult::ReplyTooLarge
             }
-            Exchange::Frame(..) | Exchange::Broken(FrameError::Garbage | FrameError::TooLong(_)) => {
+            Ended::Frame(..) | Ended::Broken(FrameError::Garbage | FrameError::TooLong(_)) => {
                 broke("wrote to its control socket")
             }
-            Exchange::TimedOut => CallResult::TimedOut,
-            Exchange::Broken(FrameError::Closed) => return self.crashed().await,
+            Ended::TimedOut => CallResult::TimedOut,
+            Ended::Broken(FrameError::Closed) => return self.crashed().await,
         };
         self.ended().await;
         result
@@ -172,6 +193,20 @@ impl Leaf {
     }
 }
 
+/// Hands on what a pipe holds until no process has it open any more.
+async fn forward(pipe: &mut Receiver, stream: Stream, output: &Sender<(Stream, Bytes)>) {
+    let mut chunk = BytesMut::new();
+    loop {
+        chunk.reserve(CHUNK_BYTES);
+        match pipe.read_buf(&mut chunk).await {
+            Ok(size) if size > 0 => {
+                output.send((stream, chunk.split().freeze())).await.ok();
+            }
+            _ => return,
+        }
+    }
+}
+
 /// Ends after so many milliseconds; 0: never.
 fn deadline(timeout_ms: u64) -> impl Future<Output = ()> {
     async move {
@@ -182,29 +217,34 @@ fn deadline(timeout_ms: u64) -> impl Future<Output = ()> {
     }
 }
 
-async fn exchange(
-    stream: &mut UnixStream,
+/// What one call sends.
+struct Call<'a> {
     number: u32,
-    event: &[u8],
-    context: &CallContext,
-    limits: &Limits,
-) -> Exchange {
-    let fields = json!({
-        "request_id": context.request_id,
-        "function": context.function,
-        "memory_mb": limits.memory_bytes / (1024 * 1024),
-        "timeout_ms": limits.timeout_ms,
-    })
-    .to_string();
-    let size = u32::try_from(fields.len()).unwrap_or(0).to_be_bytes();
-    let number = number.to_be_bytes();
-    let parts: [&[u8]; 4] = [&number, &size, fields.as_bytes(), event];
-    if frames::write(stream, Kind::Call, &parts).await.is_err() {
-        return Exchange::Broken(FrameError::Closed);
-    }
-    match frames::read(stream, limits.max_reply_bytes.saturating_add(FRAME_SLACK_BYTES)).await {
-        Ok((kind, payload)) if payload.starts_with(&number) => Exchange::Frame(kind, payload[4..].to_vec()),
-        Ok(_) => Exchange::Broken(FrameError::Garbage),
-        Err(error) => Exchange::Broken(error),
+    event: &'a [u8],
+    context: &'a CallContext,
+    limits: &'a Limits,
+}
+
+impl Call<'_> {
+    async fn exchange(&self, stream: &mut UnixStream, event_taken: &mut bool) -> Ended {
+        let fields = json!({
+            "request_id": self.context.request_id,
+            "function": self.context.function,
+            "memory_mb": self.limits.memory_bytes / (1024 * 1024),
+            "timeout_ms": self.limits.timeout_ms,
+        })
+        .to_string();
+        let size = u32::try_from(fields.len()).unwrap_or(0).to_be_bytes();
+        let number = self.number.to_be_bytes();
+        let parts: [&[u8]; 4] = [&number, &size, fields.as_bytes(), self.event];
+        if frames::write(stream, Kind::Call, &parts).await.is_err() {
+            return Ended::Broken(FrameError::Closed);
+        }
+        *event_taken = true;
+        match frames::read(stream, self.limits.max_reply_bytes.saturating_add(FRAME_SLACK_BYTES)).await {
+            Ok((kind, payload)) if payload.starts_with(&number) => Ended::Frame(kind, payload[4..].to_vec()),
+            Ok(_) => Ended::Broken(FrameError::Garbage),
+            Err(error) => Ended::Broken(error),
+        }
     }
 }

@@ -98,49 +98,6 @@ impl Sandboxes {
         Ok(Sandboxes { shared: Arc::new(shared) })
     }
 
-<<<<<<< HEAD
-    /// Ends everything and removes what was made on the host.
-    pub async fn stop(&self) {}
-
-    /// Launches a zygote that has imported nothing.
-    pub async fn root_zygote(&self) -> Result<Zygote, ZygoteError> {
-        Err(ZygoteError::ParentGone)
-    }
-
-    /// Forks a zygote from `parent` and lets it import.
-    pub async fn child_zygote(&self, _parent: &Zygote, _spec: ZygoteSpec) -> Result<Zygote, ZygoteError> {
-        Err(ZygoteError::ParentGone)
-    }
-
-    /// Forks a sandbox from `parent`.
-    pub async fn fork(&self, _parent: &Zygote, _spec: LeafSpec) -> Result<Leaf, ForkError> {
-        Err(ForkError::ZygoteGone)
-    }
-}
-
-impl Leaf {
-    /// Hands one event (JSON) to the handler and waits for its end.
-    pub async fn call(&mut self, _event: &[u8], _context: &CallContext) -> CallOutcome {
-        CallOutcome {
-            result: super::CallResult::TimedOut,
-            stdout: Vec::new(),
-            stderr: Vec::new(),
-            truncated: false,
-            event_taken: false,
-            usage: Default::default(),
-        }
-    }
-
-    /// Whether it could still take a call; false where it died while idle. Never waits.
-    pub fn is_alive(&mut self) -> bool {
-        true
-    }
-
-    /// Runs the script to its end, handing on output as it comes. The channel is bounded: a reader that is slow slows
-    /// the script down, and loses nothing. A reader that is gone is no reason to stop: drop the leaf for that.
-    pub async fn run_script(&mut self, _output: tokio::sync::mpsc::Sender<(Stream, bytes::Bytes)>) -> ScriptOutcome {
-        ScriptOutcome { result: super::ScriptResult::TimedOut, usage: Default::default() }
-=======
     /// Ends everything and removes what was made on the host. Drop leaves and zygotes first: a process whose handle
     /// is still held is killed and not waited for.
     pub async fn stop(&self) {
@@ -164,7 +121,6 @@ impl Leaf {
     /// Launches a zygote that has imported nothing.
     pub async fn root_zygote(&self) -> Result<Zygote, ZygoteError> {
         launch::root_zygote(Arc::clone(&self.shared)).await
->>>>>>> 9919792 (Sandboxes: zygotes, leaves, cgroups, stages)
     }
 
     /// Forks a zygote from `parent` and lets it import.
