@@ -4,8 +4,6 @@ use std::future::Future;
 use std::ops::Range;
 use std::pin::Pin;
 
-use std::io::Read;
-
 use bytes::Bytes;
 use mirror::{IndexClient, IndexError, ProjectName, Ranged};
 
@@ -26,6 +24,10 @@ pub(crate) enum Piece {
 /// Why the index gave no answer.
 #[derive(Clone, Debug, thiserror::Error)]
 pub(crate) enum RemoteError {
+    /// It cannot be reached or is in no state to answer.
+    #[error("{0}")]
+    Down(String),
+    /// What it answered is no good.
     #[error("{0}")]
     Failed(String),
     #[error("{0}")]
@@ -59,10 +61,8 @@ impl Remote for IndexClient {
             match IndexClient::range(self, file, range).await? {
                 Ranged::Part(bytes) => Ok(Piece::Part(bytes)),
                 Ranged::Whole(whole) => {
-                    let read = tokio::task::spawn_blocking(move || {
-                        let mut bytes = Vec::new();
-                        whole.as_file().read_to_end(&mut bytes).map(|_| Bytes::from(bytes))
-                    });
+                    let read =
+                        tokio::task::spawn_blocking(move || std::fs::read(whole.path()).map(Bytes::from));
                     let failed = |error: &dyn std::fmt::Display| RemoteError::Failed(error.to_string());
                     let bytes =
                         read.await.map_err(|error| failed(&error))?.map_err(|error| failed(&error))?;
@@ -91,6 +91,7 @@ impl From<IndexError> for RemoteError {
         }
         match error {
             IndexError::UnknownProject { .. } => RemoteError::NotFound(text),
+            error if error.upstream_down() => RemoteError::Down(text),
             _ => RemoteError::Failed(text),
         }
     }

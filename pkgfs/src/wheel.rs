@@ -99,7 +99,7 @@ impl WheelError {
 
     /// Whether the index is at fault, not the wheel: another try may succeed.
     pub(crate) fn upstream_down(&self) -> bool {
-        matches!(self.reason, Reason::Remote(_) | Reason::TimedOut(_))
+        matches!(self.reason, Reason::Remote(RemoteError::Down(_)) | Reason::TimedOut(_))
     }
 }
 

@@ -12,6 +12,7 @@ pub mod guard;
 pub mod http;
 pub mod index;
 pub mod leaks;
+pub mod lockfile;
 pub mod skip;
 mod sys;
 pub mod wheel;

@@ -32,7 +32,7 @@ impl Catalogue {
         match self.remote.wheels(project).await {
             Ok(wheels) => Ok(Some(self.keep(project, sorted(wheels)))),
             Err(RemoteError::NotFound(_)) => Ok(None),
-            Err(RemoteError::Failed(error)) => {
+            Err(RemoteError::Failed(error) | RemoteError::Down(error)) => {
                 tracing::warn!(%project, error, "project page cannot be read");
                 let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
                 known.get(project).map(|known| Some(known.releases.clone())).ok_or(Failure::Unreadable)
