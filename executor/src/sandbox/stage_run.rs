@@ -66,19 +66,25 @@ fn converse(socket: &OwnedFd, order: &[Packet<'_>]) -> Result<OwnedFd, Failure> 
         message::send(socket.as_fd(), packet, descriptors).map_err(|error| failure("send_order", error))?;
     }
     let mut pidfd = None;
+    // The process that was cloned says "ready" while its maker still sends the pidfd: either may come first.
+    let mut ready = false;
     let mut buffer = vec![0; MAX_PACKET];
     loop {
         let (size, mut descriptors) =
             message::receive(socket.as_fd(), &mut buffer).map_err(|error| failure("wait_for_stage", error))?;
         match &buffer[..size] {
             b"P" => pidfd = descriptors.pop(),
-            b"R" | b"" => {
+            b"R" => ready = true,
+            b"" => {
                 return pidfd.ok_or_else(|| failure("wait_for_stage", "it ended without a word"));
             }
             packet => {
                 let broken = |_| failure("wait_for_stage", "it sent something unreadable");
                 return Err(serde_json::from_slice(packet).unwrap_or_else(broken));
             }
+        }
+        if ready && let Some(pidfd) = pidfd.take() {
+            return Ok(pidfd);
         }
     }
 }
