@@ -16,7 +16,7 @@ const REMOVAL_LIMIT: Duration = Duration::from_secs(5);
 const FIRST_PAUSE: Duration = Duration::from_micros(200);
 
 /// All cgroups of one daemon, below one folder of ours in each hierarchy.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Cgroups {
     top: Folders,
 }
@@ -156,7 +156,9 @@ fn make(folder: &Path) -> io::Result<()> {
 /// Writes a file that not every kernel has (swap accounting may be off).
 fn optional(path: &Path, value: &str) -> io::Result<()> {
     match fs::write(path, value) {
-        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied) => Ok(()),
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied) => {
+            Ok(())
+        }
         result => result,
     }
 }

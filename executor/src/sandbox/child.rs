@@ -9,7 +9,7 @@ use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-use crate::sys::process;
+use crate::sys::{message, process};
 
 /// How a process ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,7 +67,7 @@ impl Child {
         if !fresh {
             return Err(refused("the process was handed in before"));
         }
-        let watched = AsyncFd::with_interest(Arc::clone(&pidfd), Interest::READABLE);
+        let watched = message::watch(Arc::clone(&pidfd), Interest::READABLE);
         let pidfd = watched.inspect_err(|_| {
             known.with(|known| known.remove(&pid));
         })?;
@@ -115,7 +115,8 @@ impl Child {
 /// The number behind a pidfd, as this process sees it.
 fn process_id(pidfd: &OwnedFd) -> io::Result<u32> {
     let text = fs::read_to_string(format!("/proc/self/fdinfo/{}", pidfd.as_raw_fd()))?;
-    field(&text, "Pid:").ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "the descriptor names no process"))
+    field(&text, "Pid:")
+        .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "the descriptor names no process"))
 }
 
 fn field(text: &str, name: &str) -> Option<u32> {

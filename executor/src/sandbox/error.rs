@@ -47,6 +47,16 @@ pub enum StartError {
         /// Why.
         source: io::Error,
     },
+    /// The range of host user ids is too small.
+    #[error(
+        "{count} host user ids are needed and {room} lie above executor.first_uid; lower it, uids_per_zygote or max_zygotes"
+    )]
+    Ids {
+        /// Ids needed.
+        count: u64,
+        /// Ids there are.
+        room: u32,
+    },
     /// The interpreter does not answer.
     #[error("cannot use the Python at {path}: {reason}; name another with --python")]
     Python {

@@ -65,7 +65,8 @@ impl Prepared {
     /// Everything that may touch a file system. Blocks.
     fn new(shared: &Shared, spec: &LeafSpec, uid: u32) -> Result<Prepared, ForkError> {
         let code = read_only(&spec.code_dir).map_err(host("open the code folder"))?;
-        let env = spec.env_path.as_deref().map(read_only).transpose().map_err(host("open the environment"))?;
+        let env =
+            spec.env_path.as_deref().map(read_only).transpose().map_err(host("open the environment"))?;
         let (stream, their_stream) =
             std::os::unix::net::UnixStream::pair().map_err(host("make its control socket"))?;
         let pipe = || -> io::Result<_> {
@@ -121,7 +122,8 @@ async fn born(
     spec: &LeafSpec,
     lease: Lease,
 ) -> Result<(Leaf, Placement), ForkError> {
-    let Prepared { cgroup, code, env, stream, their_stream, stdout, their_stdout, stderr, their_stderr } = prepared;
+    let Prepared { cgroup, code, env, stream, their_stream, stdout, their_stdout, stderr, their_stderr } =
+        prepared;
     let mut descriptors =
         vec![their_stream.as_fd(), their_stdout.as_fd(), their_stderr.as_fd(), root.as_fd(), code.as_fd()];
     descriptors.extend(env.as_ref().map(AsFd::as_fd));
@@ -132,7 +134,9 @@ async fn born(
             return Err(match error {
                 ExchangeError::Gone => ForkError::ZygoteGone,
                 ExchangeError::Refused(reason) => ForkError::Step { step: "clone".into(), reason },
-                ExchangeError::TimedOut => ForkError::TimedOut { timeout_ms: shared.settings.fork_timeout_ms },
+                ExchangeError::TimedOut => {
+                    ForkError::TimedOut { timeout_ms: shared.settings.fork_timeout_ms }
+                }
             });
         }
     };
@@ -228,7 +232,8 @@ fn order(shared: &Shared, parent: &Zygote, spec: &LeafSpec) -> serde_json::Value
         LeafKind::Script { file, args } => (file, Some(args)),
     };
     let has_env = spec.env_path.is_some();
-    let path = if has_env { "/ol/env/bin:/usr/local/bin:/usr/bin:/bin" } else { "/usr/local/bin:/usr/bin:/bin" };
+    let path =
+        if has_env { "/ol/env/bin:/usr/local/bin:/usr/bin:/bin" } else { "/usr/local/bin:/usr/bin:/bin" };
     let mut environ: Vec<(&str, &str)> = [
         ("PATH", path),
         ("HOME", "/tmp"),
@@ -255,9 +260,14 @@ fn order(shared: &Shared, parent: &Zygote, spec: &LeafSpec) -> serde_json::Value
 }
 
 /// Forks a zygote: as a leaf, but into its parent's PID namespace and with a block of ids of its own.
-pub(super) async fn zygote(shared: Arc<Shared>, parent: Zygote, spec: ZygoteSpec) -> Result<Zygote, ZygoteError> {
+pub(super) async fn zygote(
+    shared: Arc<Shared>,
+    parent: Zygote,
+    spec: ZygoteSpec,
+) -> Result<Zygote, ZygoteError> {
     let ids = block_below(&shared, &parent);
-    let ids = ids.ok_or_else(|| zygote_host("take a block of user ids")(io::ErrorKind::QuotaExceeded.into()))?;
+    let ids =
+        ids.ok_or_else(|| zygote_host("take a block of user ids")(io::ErrorKind::QuotaExceeded.into()))?;
     let (blocking, env_path) = (Arc::clone(&shared), spec.env_path.clone());
     let prepare = move || -> Result<_, ZygoteError> {
         let env = read_only(&env_path).map_err(zygote_host("open the environment"))?;
@@ -265,7 +275,8 @@ pub(super) async fn zygote(shared: Arc<Shared>, parent: Zygote, spec: ZygoteSpec
         let cgroup = zygote_cgroup(&blocking).map_err(zygote_host("make its cgroup"))?;
         Ok((env, control, theirs, cgroup))
     };
-    let prepared = tokio::task::spawn_blocking(prepare).await.map_err(lost).map_err(zygote_host("prepare it"))?;
+    let prepared =
+        tokio::task::spawn_blocking(prepare).await.map_err(lost).map_err(zygote_host("prepare it"))?;
     let (env, control, theirs, cgroup) = prepared?;
     let child = match clone(&shared, &parent, "zygote", &[theirs.as_fd(), env.as_fd()]).await {
         Ok(child) => child,
@@ -274,7 +285,9 @@ pub(super) async fn zygote(shared: Arc<Shared>, parent: Zygote, spec: ZygoteSpec
             return Err(match error {
                 ExchangeError::Gone => ZygoteError::ParentGone,
                 ExchangeError::Refused(reason) => ZygoteError::Unusable { reason },
-                ExchangeError::TimedOut => ZygoteError::TimedOut { timeout_ms: shared.settings.fork_timeout_ms },
+                ExchangeError::TimedOut => {
+                    ZygoteError::TimedOut { timeout_ms: shared.settings.fork_timeout_ms }
+                }
             });
         }
     };

@@ -9,7 +9,6 @@ use nix::unistd::pipe2;
 use super::ZygoteError;
 use super::cgroup::Cgroup;
 use super::child::Child;
-use super::ids::Ids;
 use super::process::{Held, Process};
 use super::sandboxes::Shared;
 use super::stage::{Failure, LAUNCH, Order};
@@ -45,13 +44,15 @@ pub(super) async fn root_zygote(shared: Arc<Shared>) -> Result<Zygote, ZygoteErr
     };
     let (blocking, uid) = (Arc::clone(&shared), ids.first());
     let task = tokio::task::spawn_blocking(move || launch(&blocking, uid, root, namespace));
-    let (pidfd, control, cgroup) = task.await.map_err(|error| host("launch it")(io::Error::other(error)))??;
+    let (pidfd, control, cgroup) =
+        task.await.map_err(|error| host("launch it")(io::Error::other(error)))??;
     let child = Child::adopt(pidfd, ids.first(), &shared.known).map_err(host("adopt it"))?;
     let process = Process::new(child, cgroup, Held::Block(ids.clone()), shared.tasks.clone());
     let control = Control::new(control).map_err(host("watch its socket"))?;
     let timeout_ms = shared.settings.fork_timeout_ms;
     let report = tokio::time::timeout(shared.fork_limit(), control.report()).await;
-    let report = report.map_err(|_| ZygoteError::TimedOut { timeout_ms })?.map_err(host("wait for it to be ready"))?;
+    let report =
+        report.map_err(|_| ZygoteError::TimedOut { timeout_ms })?.map_err(host("wait for it to be ready"))?;
     if report.threads != 1 {
         return Err(ZygoteError::Unusable { reason: format!("it runs {} threads", report.threads) });
     }
@@ -91,11 +92,14 @@ fn run_launcher(
 ) -> Result<(OwnedFd, OwnedFd), ZygoteError> {
     let (control, theirs) = packet_sockets().map_err(host("make its socket"))?;
     let (log, their_log) = pipe2(OFlag::O_CLOEXEC).map_err(io::Error::from).map_err(host("make its log"))?;
-    let order = serde_json::to_vec(&order(shared, uid)).map_err(io::Error::from).map_err(host("write its order"))?;
+    let order =
+        serde_json::to_vec(&order(shared, uid)).map_err(io::Error::from).map_err(host("write its order"))?;
     let descriptors = [root.as_fd(), namespace.as_fd(), theirs.as_fd(), their_log.as_fd()];
-    let packets = [(order.as_slice(), descriptors.as_slice()), (shared.runtime.zygote_filter.as_slice(), &[])];
+    let packets =
+        [(order.as_slice(), descriptors.as_slice()), (shared.runtime.zygote_filter.as_slice(), &[])];
     let before = |pid| cgroup.add(pid);
-    let run = run_stage(&shared.stage_executable, LAUNCH, shared.fork_limit(), before, &packets).map_err(step)?;
+    let run =
+        run_stage(&shared.stage_executable, LAUNCH, shared.fork_limit(), before, &packets).map_err(step)?;
     std::thread::Builder::new()
         .name("zygote-log".into())
         .spawn(move || forward_log(log, uid))

@@ -1,4 +1,3 @@
-use std::future::Future;
 use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant};
 
@@ -140,7 +139,9 @@ impl Leaf {
     async fn judge(&mut self, exchange: Ended) -> CallResult {
         let broke = |what: &str| CallResult::Misbehaved { what: what.into() };
         let result = match exchange {
-            Ended::Frame(Kind::Reply, body) if serde_json::from_slice::<serde::de::IgnoredAny>(&body).is_err() => {
+            Ended::Frame(Kind::Reply, body)
+                if serde_json::from_slice::<serde::de::IgnoredAny>(&body).is_err() =>
+            {
                 broke("sent a reply that is not JSON")
             }
             Ended::Frame(Kind::Reply, body) => return CallResult::Reply(Bytes::from(body)),
@@ -208,12 +209,10 @@ async fn forward(pipe: &mut Receiver, stream: Stream, output: &Sender<(Stream, B
 }
 
 /// Ends after so many milliseconds; 0: never.
-fn deadline(timeout_ms: u64) -> impl Future<Output = ()> {
-    async move {
-        match timeout_ms {
-            0 => std::future::pending().await,
-            _ => tokio::time::sleep(Duration::from_millis(timeout_ms)).await,
-        }
+async fn deadline(timeout_ms: u64) {
+    match timeout_ms {
+        0 => std::future::pending().await,
+        _ => tokio::time::sleep(Duration::from_millis(timeout_ms)).await,
     }
 }
 

@@ -19,7 +19,11 @@ pub(super) struct PidNamespace {
 }
 
 impl PidNamespace {
-    pub(super) async fn start(executable: &Path, limit: Duration, known: &Known) -> Result<PidNamespace, StartError> {
+    pub(super) async fn start(
+        executable: &Path,
+        limit: Duration,
+        known: &Known,
+    ) -> Result<PidNamespace, StartError> {
         let executable = executable.to_path_buf();
         let failed = |step: &str, source| StartError::Init { step: step.into(), source };
         let run = tokio::task::spawn_blocking(move || run_stage(&executable, INIT, limit, |_| Ok(()), &[]))
@@ -27,8 +31,8 @@ impl PidNamespace {
             .map_err(|error| failed("run its stage", io::Error::other(error)))?
             .map_err(|failure| failed(&failure.step, io::Error::other(failure.error)))?;
         let init = Child::adopt(run.pidfd, 0, known).map_err(|source| failed("adopt it", source))?;
-        let handle =
-            File::open(format!("/proc/{}/ns/pid", init.pid())).map_err(|source| failed("open its namespace", source))?;
+        let handle = File::open(format!("/proc/{}/ns/pid", init.pid()))
+            .map_err(|source| failed("open its namespace", source))?;
         Ok(PidNamespace { handle: handle.into(), init, socket: run.socket })
     }
 

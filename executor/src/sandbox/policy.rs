@@ -79,9 +79,7 @@ fn rules(filter: &Filter) -> Vec<Value> {
     let mut rules: Vec<Value> =
         filter.calls.iter().chain(own).map(|call| json!({ "syscall": call })).collect();
     for when in &filter.machine.when {
-        let condition = |op: Value, value: u64| {
-            json!({ "syscall": when.call, "args": [{ "index": when.arg, "type": "dword", "op": op, "val": value }] })
-        };
+        let condition = |op: Value, value: u64| json!({ "syscall": when.call, "args": [{ "index": when.arg, "type": "dword", "op": op, "val": value }] });
         rules.extend(when.equals.iter().map(|&value| condition(json!("eq"), value)));
         rules.extend(when.any_bit_of.iter().map(|&bit| condition(json!({ "masked_eq": bit }), bit)));
     }

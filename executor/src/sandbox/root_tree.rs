@@ -63,7 +63,11 @@ struct Plan {
 
 impl RootTree {
     /// Builds it. `folder` is any folder of ours; nothing is written to it.
-    pub(super) async fn build(folder: &Path, python: &Python, runtime: &Path) -> Result<RootTree, StartError> {
+    pub(super) async fn build(
+        folder: &Path,
+        python: &Python,
+        runtime: &Path,
+    ) -> Result<RootTree, StartError> {
         let plan = Plan {
             folder: folder.to_path_buf(),
             prefix: (!python.below_usr()).then(|| python.prefix.clone()),

@@ -39,6 +39,38 @@ pub(super) struct Shared {
 }
 
 impl Shared {
+    async fn build(
+        settings: &Settings,
+        python: Python,
+        stage_executable: Option<PathBuf>,
+        cgroups: Cgroups,
+    ) -> Result<Shared, StartError> {
+        // Where none is named: not the running program's path, at which another file may lie by now.
+        let stage_executable = stage_executable.unwrap_or_else(|| PathBuf::from("/proc/self/exe"));
+        let ids = id_range(&settings.executor)?;
+        let runtime = Runtime::install(&settings.state)?;
+        let folder = settings.state_dir("run");
+        std::fs::create_dir_all(&folder)
+            .map_err(|source| StartError::Write { path: folder.clone(), source })?;
+        let root = RootTree::build(&folder, &python, &runtime.folder).await?;
+        let known = Known::default();
+        let limit = Duration::from_millis(settings.executor.fork_timeout_ms);
+        let namespace = PidNamespace::start(&stage_executable, limit, &known).await?;
+        Ok(Shared {
+            settings: settings.executor.clone(),
+            python,
+            runtime,
+            stage_executable,
+            root,
+            cgroups,
+            ids,
+            known,
+            tasks: TaskTracker::new(),
+            namespace: Mutex::new(Some(namespace)),
+            counter: AtomicU64::new(0),
+        })
+    }
+
     /// A name for a cgroup, never used before by this daemon.
     pub(super) fn name(&self, kind: &str) -> String {
         format!("{kind}-{}", self.counter.fetch_add(1, Ordering::Relaxed))
@@ -60,42 +92,14 @@ impl Sandboxes {
         if !nix::unistd::geteuid().is_root() {
             return Err(StartError::NotRoot);
         }
-        let python = python.into();
-        let executor = settings.executor.clone();
-        let init = |step: &str, source| StartError::Init { step: step.into(), source };
-        let stage_executable = match stage_executable {
-            Some(path) => path,
-            // Not its path: the file there may be another one by now.
-            None => PathBuf::from("/proc/self/exe"),
-        };
-        let runtime = Runtime::install(&settings.state)?;
-        let cgroups = Cgroups::start(Parents::find(&executor.cgroup_parent)?, &cgroup_name(&settings.state))?;
-        let folder = settings.state_dir("run");
-        std::fs::create_dir_all(&folder).map_err(|source| StartError::Write { path: folder.clone(), source })?;
-        let root = RootTree::build(&folder, &python, &runtime.folder).await?;
-        let known = Known::default();
-        let limit = Duration::from_millis(executor.fork_timeout_ms);
-        let namespace = PidNamespace::start(&stage_executable, limit, &known).await?;
-        let count = u32::try_from(executor.max_zygotes).unwrap_or(u32::MAX).saturating_mul(executor.uids_per_zygote);
-        let room = u32::MAX - 1 - executor.first_uid;
-        if count > room {
-            let source = std::io::ErrorKind::InvalidInput.into();
-            return Err(init("executor.first_uid, uids_per_zygote and max_zygotes exceed the range of ids", source));
+        let name = cgroup_name(&settings.state);
+        let cgroups = Cgroups::start(Parents::find(&settings.executor.cgroup_parent)?, &name)?;
+        let undo = cgroups.clone();
+        let built = Shared::build(settings, python.into(), stage_executable, cgroups).await;
+        if built.is_err() {
+            undo.stop().ok();
         }
-        let shared = Shared {
-            ids: Ids::new(executor.first_uid, count.saturating_mul(2).min(room)),
-            settings: executor,
-            python,
-            runtime,
-            stage_executable,
-            root,
-            cgroups,
-            known,
-            tasks: TaskTracker::new(),
-            namespace: Mutex::new(Some(namespace)),
-            counter: AtomicU64::new(0),
-        };
-        Ok(Sandboxes { shared: Arc::new(shared) })
+        Ok(Sandboxes { shared: Arc::new(built?) })
     }
 
     /// Ends everything and removes what was made on the host. Drop leaves and zygotes first: a process whose handle
@@ -134,6 +138,17 @@ impl Sandboxes {
     pub async fn fork(&self, parent: &Zygote, spec: LeafSpec) -> Result<Leaf, ForkError> {
         let task = fork::leaf(Arc::clone(&self.shared), parent.clone(), spec);
         tokio::spawn(task).await.map_err(|_| ForkError::ZygoteGone)?
+    }
+}
+
+/// The ids of all zygotes, and as many again: a zygote's come back only when the last leaf forked from it has ended.
+fn id_range(settings: &ExecutorSettings) -> Result<Ids, StartError> {
+    let count = u64::from(settings.uids_per_zygote) * settings.max_zygotes as u64 * 2;
+    // The last id means "none" to the kernel.
+    let room = u32::MAX - settings.first_uid.min(u32::MAX - 1) - 1;
+    match u32::try_from(count) {
+        Ok(count) if count <= room => Ok(Ids::new(settings.first_uid, count)),
+        _ => Err(StartError::Ids { count, room }),
     }
 }
 

@@ -42,7 +42,8 @@ pub(super) fn run_stage(
 ) -> Result<StageRun, Failure> {
     let (socket, theirs) = packet_sockets().map_err(|error| failure("make_socket", error))?;
     let seconds = i64::try_from(limit.as_secs().max(1)).unwrap_or(i64::MAX);
-    setsockopt(&socket, ReceiveTimeout, &TimeVal::new(seconds, 0)).map_err(|error| failure("make_socket", error))?;
+    setsockopt(&socket, ReceiveTimeout, &TimeVal::new(seconds, 0))
+        .map_err(|error| failure("make_socket", error))?;
     let mut child = Command::new(executable)
         .args([OsStr::new(STAGE), OsStr::new(name)])
         .env_clear()
@@ -70,8 +71,8 @@ fn converse(socket: &OwnedFd, order: &[Packet<'_>]) -> Result<OwnedFd, Failure> 
     let mut ready = false;
     let mut buffer = vec![0; MAX_PACKET];
     loop {
-        let (size, mut descriptors) =
-            message::receive(socket.as_fd(), &mut buffer).map_err(|error| failure("wait_for_stage", error))?;
+        let (size, mut descriptors) = message::receive(socket.as_fd(), &mut buffer)
+            .map_err(|error| failure("wait_for_stage", error))?;
         match &buffer[..size] {
             b"P" => pidfd = descriptors.pop(),
             b"R" => ready = true,

@@ -75,7 +75,8 @@ impl Inner {
             control.send(order.as_bytes(), descriptors).await?;
             control.receive().await
         };
-        let (packet, mut received) = tokio::time::timeout(limit, exchange).await.map_err(|_| ExchangeError::TimedOut)??;
+        let (packet, mut received) =
+            tokio::time::timeout(limit, exchange).await.map_err(|_| ExchangeError::TimedOut)??;
         match (received.pop(), serde_json::from_slice::<Refusal>(&packet)) {
             (Some(pidfd), _) => Ok(pidfd),
             (None, Ok(refusal)) => Err(ExchangeError::Refused(refusal.error)),
@@ -115,23 +116,23 @@ pub(super) struct Report {
 }
 
 /// Our end of a zygote's control socket.
-pub(super) struct Control(AsyncFd<OwnedFd>);
+pub(super) struct Control(AsyncFd<Arc<OwnedFd>>);
 
 impl Control {
     pub(super) fn new(socket: OwnedFd) -> io::Result<Control> {
         let flags = nix::fcntl::OFlag::O_NONBLOCK;
         nix::fcntl::fcntl(&socket, nix::fcntl::FcntlArg::F_SETFL(flags))?;
-        Ok(Control(AsyncFd::new(socket)?))
+        Ok(Control(message::watch(Arc::new(socket), Interest::READABLE | Interest::WRITABLE)?))
     }
 
     pub(super) async fn send(&self, packet: &[u8], descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
-        let send = |socket: &OwnedFd| message::send(socket.as_fd(), packet, descriptors);
+        let send = |socket: &Arc<OwnedFd>| message::send(socket.as_fd(), packet, descriptors);
         self.0.async_io(Interest::WRITABLE, send).await
     }
 
     /// The next packet; the end of the socket is an error.
     pub(super) async fn receive(&self) -> io::Result<(Vec<u8>, Vec<OwnedFd>)> {
-        let receive = |socket: &OwnedFd| {
+        let receive = |socket: &Arc<OwnedFd>| {
             let mut buffer = vec![0; MAX_PACKET];
             let (size, descriptors) = message::receive(socket.as_fd(), &mut buffer)?;
             buffer.truncate(size);

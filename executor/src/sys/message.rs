@@ -2,10 +2,13 @@
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::sync::Arc;
 
 use nix::cmsg_space;
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, sendmsg};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 
 /// Most descriptors in one packet.
 const MAX_DESCRIPTORS: usize = 16;
@@ -50,4 +53,11 @@ pub(crate) fn bytes_waiting(pipe: impl AsFd) -> io::Result<usize> {
     let result = unsafe { libc::ioctl(pipe.as_fd().as_raw_fd(), libc::FIONREAD, &mut count) };
     super::checked(result.into())?;
     Ok(usize::try_from(count).unwrap_or(0))
+}
+
+/// A descriptor that tokio waits on.
+pub(crate) fn watch(descriptor: Arc<OwnedFd>, interest: Interest) -> io::Result<AsyncFd<Arc<OwnedFd>>> {
+    // SAFETY: asks that the descriptor stays open and the same for as long as it is registered; an OwnedFd that is
+    // only ever shared does.
+    Ok(unsafe { AsyncFd::register_with_interest(descriptor, interest) }?)
 }

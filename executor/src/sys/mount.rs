@@ -37,9 +37,8 @@ pub(crate) fn detached(path: &Path, whole: bool) -> io::Result<OwnedFd> {
         | libc::OPEN_TREE_CLOEXEC
         | if whole { libc::AT_RECURSIVE as libc::c_uint } else { 0 };
     // SAFETY: open_tree has no wrapper; the path is a C string that lives through the call.
-    let fd = super::checked(unsafe {
-        libc::syscall(libc::SYS_open_tree, libc::AT_FDCWD, path.as_ptr(), flags)
-    })?;
+    let fd =
+        super::checked(unsafe { libc::syscall(libc::SYS_open_tree, libc::AT_FDCWD, path.as_ptr(), flags) })?;
     // SAFETY: a descriptor that the kernel just made for us; nobody else owns it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd as libc::c_int) })
 }

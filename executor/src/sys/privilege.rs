@@ -19,8 +19,7 @@ pub(crate) fn empty_bounding_set() -> io::Result<()> {
 /// Empties the ambient, permitted, effective and inheritable sets.
 pub(crate) fn drop_capabilities() -> io::Result<()> {
     // SAFETY: this prctl takes plain integers.
-    let result =
-        unsafe { libc::prctl(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) };
+    let result = unsafe { libc::prctl(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) };
     super::checked(result.into())?;
     #[repr(C)]
     struct Header {
@@ -51,9 +50,7 @@ pub(crate) fn filter_calls(program: &[u8]) -> io::Result<()> {
         filter: instructions.as_mut_ptr(),
     };
     // SAFETY: seccomp has no wrapper; the program and its length belong together and live through the call.
-    super::checked(unsafe {
-        libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, 0, &filter)
-    })?;
+    super::checked(unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, 0, &filter) })?;
     Ok(())
 }
 

@@ -138,7 +138,9 @@ mod tests {
     const UNIFIED: &str = "30 23 0:26 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw,nsdelegate\n";
 
     fn choose(mounts: &str, own: &str, parent: &str, delegating: &[&str]) -> Result<Parents, String> {
-        Parents::choose(mounts, own, parent, &|folder| delegating.iter().any(|each| Path::new(each) == folder))
+        Parents::choose(mounts, own, parent, &|folder| {
+            delegating.iter().any(|each| Path::new(each) == folder)
+        })
     }
 
     #[test]

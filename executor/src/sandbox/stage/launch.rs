@@ -11,7 +11,9 @@ use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::stat::Mode;
-use nix::unistd::{Gid, Uid, chdir, execve, fchdir, pivot_root, setgroups, sethostname, setresgid, setresuid, setsid};
+use nix::unistd::{
+    Gid, Uid, chdir, execve, fchdir, pivot_root, setgroups, sethostname, setresgid, setresuid, setsid,
+};
 use serde::{Deserialize, Serialize};
 
 use super::{Failure, become_sibling, receive, step};

@@ -1,0 +1,135 @@
+//! Forks from zygotes that have imported packages.
+
+use std::path::{Path, PathBuf};
+
+use executor::sandbox::{LeafSpec, Zygote, ZygoteSpec};
+use serde_json::json;
+
+use super::bench::{Bench, bench, call, reply};
+
+/// An environment with modules, as pkgfs would lay it out.
+fn environment(bench: &Bench, name: &str, modules: &[(&str, &str)]) -> PathBuf {
+    let python = mirror::Interpreter::find(None).unwrap();
+    let env = bench.folder.path().join(name);
+    let site = env.join(python.site_packages());
+    std::fs::create_dir_all(&site).unwrap();
+    std::fs::create_dir_all(env.join("bin")).unwrap();
+    std::os::unix::fs::symlink(&python.path, env.join("bin/python")).unwrap();
+    std::fs::write(env.join("pyvenv.cfg"), format!("home = {}\n", python.path.parent().unwrap().display()))
+        .unwrap();
+    for (file, source) in modules {
+        std::fs::write(site.join(file), source).unwrap();
+    }
+    env
+}
+
+async fn child(bench: &Bench, parent: &Zygote, env: &Path, imports: &[&str]) -> Zygote {
+    let imports = imports.iter().map(|name| name.to_string()).collect();
+    bench.sandboxes.child_zygote(parent, ZygoteSpec { env_path: env.into(), imports }).await.unwrap()
+}
+
+fn spec(bench: &Bench, env: &Path, source: &str) -> LeafSpec {
+    LeafSpec { env_path: Some(env.into()), ..bench.spec(source) }
+}
+
+const HEAVY: &str = "import os, random\nGENERATOR = random.Random()\nDRAWN = random.random()\nPID = open('/proc/sys/kernel/random/uuid').read()\n";
+
+#[tokio::test]
+async fn what_a_zygote_has_imported_is_not_imported_again() {
+    if !tests::skip::needs_root() {
+        return;
+    }
+    let bench = bench().await;
+    let env = environment(&bench, "env", &[("heavy.py", HEAVY)]);
+    let zygote = child(&bench, &bench.root, &env, &["heavy", "missing_one"]).await;
+    assert_eq!(zygote.failed_imports().len(), 1);
+    assert!(zygote.failed_imports()[0].1.starts_with("ModuleNotFoundError"));
+    let source = "import sys\nloaded = 'heavy' in sys.modules\nimport heavy, random\ndef f(event):\n    return [loaded, heavy.PID, heavy.GENERATOR.random(), random.random(), sys.prefix, sys.executable]\n";
+    let mut seen = Vec::new();
+    for _ in 0..2 {
+        let mut leaf = bench.sandboxes.fork(&zygote, spec(&bench, &env, source)).await.unwrap();
+        seen.push(reply(&call(&mut leaf, "1").await));
+        leaf.end().await;
+    }
+    assert_eq!(seen[0][0], json!(true));
+    assert_eq!(seen[0][1], seen[1][1], "imported once, in the zygote");
+    assert_ne!(seen[0][2], seen[1][2], "generators made before the fork are reseeded");
+    assert_ne!(seen[0][3], seen[1][3]);
+    assert_eq!((&seen[0][4], &seen[0][5]), (&json!("/ol/env"), &json!("/ol/env/bin/python")));
+    drop(zygote);
+    bench.stop().await;
+}
+
+#[tokio::test]
+async fn a_leaf_has_its_own_environment_whatever_its_zygote_has() {
+    if !tests::skip::needs_root() {
+        return;
+    }
+    let bench = bench().await;
+    let small = environment(
+        &bench,
+        "small",
+        &[("one.py", "X = 1\ntry:\n    import two\nexcept ImportError:\n    pass\n")],
+    );
+    let pth = "import sys; sys.from_pth = True\n";
+    let large =
+        environment(&bench, "large", &[("one.py", "X = 1\n"), ("two.py", "X = 2\n"), ("extra.pth", pth)]);
+    let first = child(&bench, &bench.root, &small, &["one"]).await;
+    let second = child(&bench, &first, &large, &["two"]).await;
+    let third = child(&bench, &second, &large, &[]).await;
+    let source = "import sys, one, two\nimport subprocess\ndef f(event):\n    out = subprocess.run(['python', '-c', 'import two; print(two.X)'], capture_output=True, text=True)\n    return [one.X, two.X, sys.from_pth, out.stdout + out.stderr]\n";
+    for zygote in [&bench.root, &first, &second, &third] {
+        let mut leaf = bench.sandboxes.fork(zygote, spec(&bench, &large, source)).await.unwrap();
+        assert_eq!(reply(&call(&mut leaf, "1").await), json!([1, 2, true, "2\n"]));
+        leaf.end().await;
+    }
+    drop((first, second, third));
+    bench.stop().await;
+}
+
+#[tokio::test]
+async fn a_leaf_outlives_its_zygote_and_a_gone_zygote_says_so() {
+    if !tests::skip::needs_root() {
+        return;
+    }
+    let bench = bench().await;
+    let env = environment(&bench, "env", &[]);
+    let zygote = child(&bench, &bench.root, &env, &[]).await;
+    let mut leaf =
+        bench.sandboxes.fork(&zygote, spec(&bench, &env, "def f(event):\n    return event\n")).await.unwrap();
+    drop(zygote);
+    assert_eq!(reply(&call(&mut leaf, "5").await), json!(5));
+    leaf.end().await;
+    bench.stop().await;
+}
+
+#[tokio::test]
+async fn imports_that_leave_threads_or_power_seekers_are_refused() {
+    if !tests::skip::needs_root() {
+        return;
+    }
+    let bench = bench().await;
+    let thread =
+        "import threading, time\nthreading.Thread(target=time.sleep, args=(1000,), daemon=True).start()\n";
+    let look = "import os\nSTATUS = open('/proc/self/status').read()\nPIDS = [n for n in os.listdir('/proc') if n.isdigit()]\nENVIRON = dict(os.environ)\ntry:\n    os.setuid(0); ROOT = True\nexcept OSError:\n    ROOT = False\n";
+    let env = environment(
+        &bench,
+        "env",
+        &[("threaded.py", thread), ("look.py", look), ("ends.py", "import os\nos._exit(9)\n")],
+    );
+    let spec_of = |name: &str| ZygoteSpec { env_path: env.clone(), imports: vec![name.into()] };
+    let refused = bench.sandboxes.child_zygote(&bench.root, spec_of("threaded")).await.map(drop).unwrap_err();
+    assert!(refused.to_string().contains("1 thread"), "{refused}");
+    assert!(bench.sandboxes.child_zygote(&bench.root, spec_of("ends")).await.is_err());
+    let zygote = child(&bench, &bench.root, &env, &["look"]).await;
+    let source = "import look\ndef f(event):\n    caps = [l.split()[1] for l in look.STATUS.splitlines() if l.startswith('Cap')]\n    return [sorted(set(caps)), len(look.PIDS), look.ROOT, sorted(look.ENVIRON)]\n";
+    let mut leaf = bench.sandboxes.fork(&zygote, spec(&bench, &env, source)).await.unwrap();
+    let seen = reply(&call(&mut leaf, "1").await);
+    assert_eq!(seen[0], json!(["0000000000000000"]), "a zygote has no capability when packages run");
+    assert_eq!(seen[1], json!(1), "it sees no process but itself");
+    assert_eq!(seen[2], json!(false));
+    assert!(!seen[3].to_string().contains("OL_"), "{seen}");
+    leaf.end().await;
+    drop(zygote);
+    bench.stop().await;
+}
