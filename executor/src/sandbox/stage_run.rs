@@ -66,7 +66,8 @@ fn converse(socket: &OwnedFd, order: &[Packet<'_>]) -> Result<OwnedFd, Failure> 
     for (packet, descriptors) in order {
         message::send(socket.as_fd(), packet, descriptors).map_err(|error| failure("send_order", error))?;
     }
-    let mut pidfd = None;
+    // Two processes send, in either order: the old one the pidfd, the new one that it is ready.
+    let (mut pidfd, mut ready) = (None, false);
     // The process that was cloned says "ready" while its maker still sends the pidfd: either may come first.
     let mut ready = false;
     let mut buffer = vec![0; MAX_PACKET];
@@ -76,13 +77,14 @@ fn converse(socket: &OwnedFd, order: &[Packet<'_>]) -> Result<OwnedFd, Failure> 
         match &buffer[..size] {
             b"P" => pidfd = descriptors.pop(),
             b"R" => ready = true,
-            b"" => {
-                return pidfd.ok_or_else(|| failure("wait_for_stage", "it ended without a word"));
-            }
+            b"" => return pidfd.ok_or_else(|| failure("wait_for_stage", "it ended without a word")),
             packet => {
                 let broken = |_| failure("wait_for_stage", "it sent something unreadable");
                 return Err(serde_json::from_slice(packet).unwrap_or_else(broken));
             }
+        }
+        if let Some(pidfd) = pidfd.take_if(|_| ready) {
+            return Ok(pidfd);
         }
         if ready && let Some(pidfd) = pidfd.take() {
             return Ok(pidfd);

@@ -19,7 +19,7 @@ async fn a_leaf_has_no_power() {
     let source = "
 import os
 def f(event):
-    status = dict(line.rstrip('\n').split(':\\t', 1) for line in open('/proc/self/status') if ':\\t' in line)
+    status = dict(line.rstrip('\\n').split(':\\t', 1) for line in open('/proc/self/status') if ':\\t' in line)
     caps = [status[name] for name in ('CapInh', 'CapPrm', 'CapEff', 'CapBnd', 'CapAmb')]
     return {'caps': sorted(set(caps)), 'nnp': status['NoNewPrivs'], 'seccomp': status['Seccomp'],
             'ids': [os.getuid(), os.geteuid(), os.getgid(), os.getgroups()], 'pid': os.getpid(),
