@@ -163,7 +163,11 @@ fn body(part: Bytes, quirk: Option<&Quirk>) -> Body {
     match quirk {
         Some(Quirk::HangUp(after)) => {
             let sent = part.slice(..part.len().min(*after));
-            let cut = stream::once(async { Err(io::Error::other("hang-up")) });
+            let cut = stream::once(async {
+                // The server flushes what it has only when there is nothing more to be had at once.
+                tokio::task::yield_now().await;
+                Err(io::Error::other("hang-up"))
+            });
             Body::from_stream(stream::iter([Ok(sent)]).chain(cut))
         }
         Some(Quirk::Stall) => Body::from_stream(stream::pending::<io::Result<Bytes>>()),
