@@ -193,6 +193,3 @@ fn bind_unix(path: &Path) -> Result<(UnixListener, SocketFile), ServeError> {
     }
     UnixListener::bind(path).map(|listener| (listener, SocketFile(path.to_path_buf()))).map_err(failed)
 }
-
-#[cfg(test)]
-mod tests;

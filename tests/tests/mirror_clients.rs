@@ -155,7 +155,7 @@ fn bad_input_gives_one_sentence_and_its_exit_code() {
 }
 
 #[test]
-fn a_resolution_is_kept_and_serves_while_the_index_is_down() {
+fn a_known_lock_does_not_hide_that_the_index_is_down() {
     if !skip::needs_uv() {
         return;
     }
@@ -174,9 +174,8 @@ fn pages_and_files_are_served_as_the_standards_say() {
     if !skip::needs_uv() {
         return;
     }
-    let dir = folder(&FakeIndex::start([]));
     let index = FakeIndex::start(wheels());
-    dir.set_index(&index.url());
+    let dir = folder(&index);
     synced(&dir);
     let mirror = Daemon::start("ol-mirror", &dir);
     let get = |path: &str, headers: &[(&str, &str)]| {
