@@ -1,5 +1,7 @@
 //! The HTTP API of `ol-exec serve`, each status of `docs/http.md` once, and what must not get lost around it.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests: a panic is the report")]
+
 use std::io::Write as _;
 use std::net::TcpStream;
 
