@@ -15,4 +15,5 @@ pub struct PkgfsSettings {
     pub read_ahead_bytes: u64,
     pub max_open_files: usize,
     pub negative_ttl_ms: u64,
+    pub bytecode: bool,
 }

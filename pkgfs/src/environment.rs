@@ -16,6 +16,7 @@ use mirror::{Interpreter, Lock, ProjectName, Sha256};
 use serde::{Deserialize, Serialize};
 use tokio::sync::OnceCell;
 
+use crate::bytecode::Bytecode;
 use crate::layout::{self, Scheme};
 use crate::tree::{Clash, Draft, Folder, Inodes, TreeBuilder};
 use crate::wheel::{Shelf, Wheel};
@@ -68,6 +69,7 @@ pub(crate) struct Environments {
     folder: PathBuf,
     shelf: Arc<Shelf>,
     inodes: Arc<Inodes>,
+    bytecode: Option<Arc<Bytecode>>,
     built: Mutex<HashMap<String, Arc<OnceCell<Arc<Built>>>>>,
 }
 
@@ -76,9 +78,10 @@ impl Environments {
         folder: PathBuf,
         shelf: Arc<Shelf>,
         inodes: Arc<Inodes>,
+        bytecode: Option<Arc<Bytecode>>,
     ) -> std::io::Result<Environments> {
         std::fs::create_dir_all(&folder)?;
-        Ok(Environments { folder, shelf, inodes, built: Mutex::default() })
+        Ok(Environments { folder, shelf, inodes, bytecode, built: Mutex::default() })
     }
 
     /// Makes the environment of `lock`, or finds it made.
@@ -154,6 +157,9 @@ impl Environments {
             .try_collect()
             .await
             .map_err(EnvError::Wheel)?;
+        if let Some(bytecode) = &self.bytecode {
+            bytecode.offer(&recipe.interpreter);
+        }
         // As if installed one after another: where two have the same path, the later one's file is there.
         wheels.sort_by(|a, b| a.index.name.project.cmp(&b.index.name.project));
         let (id, interpreter, inodes) = (id.to_owned(), recipe.interpreter.clone(), self.inodes.clone());

@@ -99,6 +99,7 @@ impl Spreading<'_> {
         if let Draft::File { content, size, .. } = &draft {
             let digest = match content {
                 Content::Member(source) => Some(source.digest),
+                Content::Compiled(code) => Some(code.digest),
                 Content::Bytes(bytes) => Some(Sha256::of(bytes)),
                 Content::Refused(_) => None,
             };

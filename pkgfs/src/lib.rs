@@ -7,6 +7,7 @@
 //! session thread wait for the network, and never writes outside the state folder. Start reading at [`Packages`],
 //! then `fs.rs` and `namespace.rs`.
 
+mod bytecode;
 pub mod cli;
 mod control;
 mod dist_info;

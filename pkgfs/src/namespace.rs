@@ -12,11 +12,12 @@ use std::time::{Duration, SystemTime};
 
 use mirror::{ProjectName, Sha256};
 
+use crate::bytecode::Bytecode;
 use crate::environment::{Environments, is_id, root_identity};
 use crate::fetch::Fetcher;
 use crate::layout::{self, Scheme};
 use crate::remote::{PageWheel, Remote};
-use crate::tree::{Content, FileNode, Folder, Inodes, Node, TreeBuilder, identity};
+use crate::tree::{Content, Draft, FileNode, Folder, Inodes, Node, TreeBuilder, identity, leaf};
 use crate::wheel::Shelf;
 
 pub(crate) use answer::{Answer, Attr, Data, Failure, Kind, Outcome};
@@ -27,6 +28,7 @@ pub(crate) const ROOT: u64 = 1;
 /// Inode of `.env`.
 pub(crate) const ENVIRONMENTS: u64 = 2;
 const ENVIRONMENTS_NAME: &str = ".env";
+const BYTECODE_NAME: &str = "__pycache__";
 /// For names and attributes that never change.
 pub(crate) const FOREVER: Duration = Duration::from_secs(365 * 24 * 3600);
 
@@ -40,6 +42,8 @@ enum Level {
     /// A tree that was listed and not opened yet.
     Wheel(Arc<PageWheel>),
     Environment(String),
+    /// `__pycache__` of a folder that does not have one.
+    Bytecode(Arc<Folder>),
 }
 
 /// Names and attributes of a folder from some offset on.
@@ -52,6 +56,7 @@ pub(crate) struct Namespace {
     shelf: Arc<Shelf>,
     fetcher: Arc<Fetcher>,
     environments: Arc<Environments>,
+    bytecode: Option<Arc<Bytecode>>,
     catalogue: Catalogue,
     levels: RwLock<HashMap<u64, Level>>,
     negative_ttl: Duration,
@@ -63,12 +68,22 @@ impl Namespace {
         shelf: Arc<Shelf>,
         fetcher: Arc<Fetcher>,
         environments: Arc<Environments>,
+        bytecode: Option<Arc<Bytecode>>,
         remote: Arc<dyn Remote>,
         negative_ttl: Duration,
     ) -> Arc<Namespace> {
         let catalogue = Catalogue::new(remote);
         let levels = RwLock::new(HashMap::from([(ROOT, Level::Root), (ENVIRONMENTS, Level::Environments)]));
-        Arc::new(Namespace { inodes, shelf, fetcher, environments, catalogue, levels, negative_ttl })
+        Arc::new(Namespace {
+            inodes,
+            shelf,
+            fetcher,
+            environments,
+            bytecode,
+            catalogue,
+            levels,
+            negative_ttl,
+        })
     }
 
     /// The entry `name` of folder `parent`.
@@ -92,7 +107,9 @@ impl Namespace {
             return Ok((Attr::of(&node), FOREVER));
         }
         match self.level(ino) {
-            Some(Level::Wheel(_) | Level::Environment(_)) => Ok((Attr::folder(ino), FOREVER)),
+            Some(Level::Wheel(_) | Level::Environment(_) | Level::Bytecode(_)) => {
+                Ok((Attr::folder(ino), FOREVER))
+            }
             // Asked for again each time, so that a change of the time of change drops the kernel's cached listing.
             Some(_) => Ok((self.level_attr(ino), Duration::ZERO)),
             None => Err(Failure::Stale),
@@ -121,6 +138,12 @@ impl Namespace {
                 tracing::warn!("{why}");
                 Outcome::Now(Err(Failure::Unreadable))
             }
+            Content::Compiled(code) => {
+                match self.bytecode.as_ref().and_then(|bytecode| bytecode.at_hand(code)) {
+                    Some(kept) => Outcome::Now(Ok(Data::File(kept))),
+                    None => Outcome::Later(Box::pin(self.clone().compiled(file.clone()))),
+                }
+            }
             Content::Member(source) => match self.fetcher.at_hand(source) {
                 Some(kept) => Outcome::Now(Ok(Data::File(kept))),
                 None => Outcome::Later(Box::pin(self.clone().fetched(file.clone()))),
@@ -145,6 +168,7 @@ impl Namespace {
         match (self.inodes.get(ino), self.level(ino)) {
             (Some(Node::Folder(folder)), _) => folder.parent,
             (_, Some(Level::Environment(_))) => ENVIRONMENTS,
+            (_, Some(Level::Bytecode(folder))) => folder.ino,
             (_, Some(Level::Release(project, _))) => self.project_ino(&project),
             (_, Some(Level::Wheel(wheel))) => self.release_ino(&wheel.name.project, &wheel.name.version_text),
             _ => ROOT,
@@ -159,8 +183,31 @@ impl Namespace {
     fn in_folder(&self, folder: &Folder, name: &str) -> Answer {
         match folder.get(name) {
             Some(node) => Answer::found(Attr::of(node), FOREVER),
+            None if name == BYTECODE_NAME && self.bytecode.is_some() && holds_sources(folder) => {
+                Answer::found(Attr::folder(self.bytecode_ino(folder)), FOREVER)
+            }
             None => Answer::absent(FOREVER),
         }
+    }
+
+    async fn lookup_bytecode(&self, folder: &Folder, name: &str) -> Answer {
+        // Never remembered as missing for ever: the index may be down, another Python may come.
+        let absent = Answer::absent(self.negative_ttl);
+        let Some(bytecode) = &self.bytecode else { return absent };
+        let Some((module, tag)) = bytecode.parse(name) else { return absent };
+        let Some(Node::File(file)) = folder.get(&format!("{module}.py")) else { return absent };
+        let Content::Member(source) = &file.content else { return absent };
+        let Some(compiled) = bytecode.of(source, &tag).await else { return absent };
+        let (size, content) = (compiled.size, Content::Compiled(Box::new(compiled)));
+        let node = leaf(Draft::File { content, size, executable: false }, &self.inodes);
+        Answer::found(Attr::of(&node), FOREVER)
+    }
+
+    async fn compiled(self: Arc<Self>, file: Arc<FileNode>) -> Result<Data, Failure> {
+        let (Content::Compiled(compiled), Some(bytecode)) = (&file.content, &self.bytecode) else {
+            return Err(Failure::Unreadable);
+        };
+        bytecode.file(compiled).await.map(Data::File).ok_or(Failure::Unreadable)
     }
 
     async fn fetched(self: Arc<Self>, file: Arc<FileNode>) -> Result<Data, Failure> {
@@ -201,6 +248,7 @@ impl Namespace {
                 // Made by another process through us, or about to be: never remembered as missing.
                 None => Ok(Answer::absent(Duration::ZERO)),
             },
+            Level::Bytecode(folder) => Ok(self.lookup_bytecode(&folder, name).await),
             Level::Wheel(wheel) => Ok(self.in_folder(&*self.wheel_tree(&wheel).await?, name)),
             Level::Environment(id) => match self.environment(&id).await? {
                 Some(folder) => Ok(self.in_folder(&folder, name)),
@@ -233,6 +281,7 @@ impl Namespace {
                 let wheels = releases.get(&version).into_iter().flat_map(|wheels| wheels.iter());
                 Ok(wheels.map(|(tag, wheel)| (tag.clone(), Attr::folder(self.wheel_ino(wheel)))).collect())
             }
+            Level::Bytecode(_) => Ok(Vec::new()),
             Level::Wheel(wheel) => Ok(entries(&*self.wheel_tree(&wheel).await?)),
             Level::Environment(id) => {
                 Ok(self.environment(&id).await?.map(|folder| entries(&folder)).unwrap_or_default())
@@ -300,6 +349,17 @@ impl Namespace {
         self.keep_level(&folder_identity(&root_identity(id)), || Level::Environment(id.to_owned()))
     }
 
+    fn bytecode_ino(&self, folder: &Folder) -> u64 {
+        let identity = identity("bytecode folder", &[&folder.ino.to_le_bytes()]);
+        let ino = self.inodes.reserve(&identity);
+        if self.level(ino).is_none()
+            && let Some(Node::Folder(kept)) = self.inodes.get(folder.ino)
+        {
+            self.keep_level(&identity, || Level::Bytecode(kept));
+        }
+        ino
+    }
+
     fn keep_level(&self, identity: &Sha256, level: impl FnOnce() -> Level) -> u64 {
         let ino = self.inodes.reserve(identity);
         if self.level(ino).is_none() {
@@ -317,6 +377,10 @@ fn folder_identity(tree: &Sha256) -> Sha256 {
 fn wheel_identity(wheel: &PageWheel) -> Sha256 {
     let digest = wheel.file.sha256.map(|digest| digest.0).unwrap_or_default();
     identity("wheel", &[&digest, wheel.name.file_name().as_bytes()])
+}
+
+fn holds_sources(folder: &Folder) -> bool {
+    folder.entries().iter().any(|(name, _)| name.ends_with(".py"))
 }
 
 fn entries(folder: &Folder) -> Listing {

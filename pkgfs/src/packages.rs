@@ -8,6 +8,7 @@ use mirror::archive::Limits;
 use mirror::{IndexClient, Interpreter, Lock};
 use nix::fcntl::{Flock, FlockArg};
 
+use crate::bytecode::Bytecode;
 use crate::control::{ControlClient, Server, Status};
 use crate::environment::{EnvError, Environment, Environments};
 use crate::fetch::{FetchLimits, Fetcher};
@@ -158,11 +159,14 @@ impl Embedded {
         let arrivals: Arc<dyn Arrivals> = fetcher.clone();
         shelf.set_arrivals(Arc::downgrade(&arrivals));
         let inodes = Arc::new(Inodes::default());
-        let environments = Environments::new(settings.state_dir("envs"), shelf.clone(), inodes.clone());
+        let bytecode = Bytecode::open(&settings.state_dir("bytecode"), store.clone(), fetcher.clone());
+        let bytecode = if own.bytecode { Some(Arc::new(bytecode.map_err(state)?)) } else { None };
+        let environments =
+            Environments::new(settings.state_dir("envs"), shelf.clone(), inodes.clone(), bytecode.clone());
         let environments = Arc::new(environments.map_err(state)?);
         let negative = Duration::from_millis(own.negative_ttl_ms);
         let namespace =
-            Namespace::new(inodes, shelf.clone(), fetcher, environments.clone(), remote, negative);
+            Namespace::new(inodes, shelf.clone(), fetcher, environments.clone(), bytecode, remote, negative);
         let frontend = Frontend::new(namespace, store.clone(), runtime);
         let mounted = Mounted::new(frontend, &settings.mount, own.fuse_threads)?;
         let mount = mounted.point().to_owned();

@@ -10,9 +10,10 @@ use std::sync::Arc;
 
 use mirror::Sha256;
 
+use crate::bytecode::Compiled;
 use crate::wheel::Wheel;
 
-pub(crate) use builder::{Clash, Draft, TreeBuilder, identity};
+pub(crate) use builder::{Clash, Draft, TreeBuilder, identity, leaf};
 pub(crate) use inodes::Inodes;
 
 /// A node below a wheel or an environment.
@@ -55,6 +56,8 @@ pub(crate) enum Content {
     Member(Source),
     /// Made by us.
     Bytes(Arc<[u8]>),
+    /// Byte code, made of a member.
+    Compiled(Box<Compiled>),
     /// Refused: reading it fails, and this says why.
     Refused(Arc<str>),
 }

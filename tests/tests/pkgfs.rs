@@ -235,3 +235,24 @@ fn after_a_restart_everything_is_there_without_the_index() {
     assert_eq!(listed.stdout.trim(), env.file_name().unwrap().to_str().unwrap());
     assert_eq!(fixture.create(&[&demo()]), env);
 }
+
+#[test]
+fn imports_find_byte_code_and_survive_without() {
+    if !skip::needs_fuse() {
+        return;
+    }
+    let broken = WheelBuilder::pure("broken", "1").file("broken/bad.py", "def f(:\n").build();
+    let fixture = Fixture::new([demo(), broken.clone()]);
+    let env = fixture.create(&[&demo(), &broken]);
+    let code = "import demo.sub.mod as m, pathlib, sys; cached = pathlib.Path(m.__cached__); \
+                head = cached.read_bytes()[4:8]; print(head, list(cached.parent.iterdir()), m.VALUE)\n\
+                try: import broken.bad\n\
+                except SyntaxError as error: print(error.filename.endswith('broken/bad.py'))";
+    let shown = fixture.python(&env, code);
+    assert_eq!(shown, "b'\\x01\\x00\\x00\\x00' [] 7\nTrue\n");
+    let fixture = fixture.restart();
+    assert_eq!(fixture.python(&env, code), shown);
+    let error = "import demo.cli as c; print(c.main.__code__.co_filename)";
+    let site = format!("lib/{}/site-packages/demo/cli.py", fixture.python_name());
+    assert_eq!(fixture.python(&env, error).trim(), env.join(site).to_str().unwrap());
+}

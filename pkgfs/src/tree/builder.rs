@@ -53,6 +53,7 @@ impl Draft {
                     Content::Member(source) => {
                         identity("file", &[&source.digest.0, mode, &size.to_le_bytes()])
                     }
+                    Content::Compiled(code) => identity("file", &[&code.digest.0, mode, &size.to_le_bytes()]),
                     Content::Bytes(bytes) => {
                         identity("file", &[&Sha256::of(bytes).0, mode, &size.to_le_bytes()])
                     }
@@ -135,7 +136,8 @@ fn grow(branch: Branch, inodes: &Inodes, tree: &Sha256, path: &str, parent: u64)
     folder
 }
 
-fn leaf(draft: Draft, inodes: &Inodes) -> Node {
+/// A node that stands in no tree.
+pub(crate) fn leaf(draft: Draft, inodes: &Inodes) -> Node {
     let identity = draft.identity();
     match draft {
         Draft::Link(target) => inodes.link(&identity, &target),
