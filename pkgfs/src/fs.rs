@@ -3,6 +3,8 @@
 //! A session thread never waits: what is not at hand is answered later, from a task. Everything is immutable or
 //! timed, so opens are answered with ENOSYS once and never asked again, and the kernel keeps pages and names.
 
+mod listing;
+
 use std::ffi::OsStr;
 use std::io;
 use std::os::unix::fs::FileExt;
@@ -17,9 +19,10 @@ use fuser::{
 };
 use tokio::runtime::Handle;
 
-use crate::namespace::{Answer, Attr, Data, Failure, Kind, Listing, Namespace, Outcome};
+use crate::namespace::{Answer, Attr, Data, Failure, Kind, Namespace, Outcome};
 use crate::store::Store;
-use crate::tree::Folder;
+
+use listing::{Listed, of_folder, of_listing};
 
 /// Nothing is ever replaced under the same number.
 const GENERATION: Generation = Generation(0);
@@ -141,63 +144,6 @@ fn read_full(file: &std::fs::File, buffer: &mut [u8], offset: u64) -> io::Result
         }
     }
     Ok(done)
-}
-
-/// `.`, `..` and the entries from `offset` on; stops when `add` says that the reply is full.
-fn fill(
-    own: Attr,
-    parent: u64,
-    entries: impl Iterator<Item = (usize, Box<str>, Attr)>,
-    offset: u64,
-    mut add: impl FnMut(u64, &str, Attr) -> bool,
-) {
-    let dots = [(".", own), ("..", Attr { ino: parent, ..Attr::folder(parent) })];
-    for (place, (name, attr)) in dots.into_iter().enumerate() {
-        if place as u64 >= offset && add(place as u64 + 1, name, attr) {
-            return;
-        }
-    }
-    for (place, name, attr) in entries {
-        let place = place as u64 + 2;
-        if place >= offset && add(place + 1, &name, attr) {
-            return;
-        }
-    }
-}
-
-fn of_folder(folder: &Folder, offset: u64) -> impl Iterator<Item = (usize, Box<str>, Attr)> + '_ {
-    let skip = usize::try_from(offset.saturating_sub(2)).unwrap_or(usize::MAX);
-    let numbered = folder.entries().iter().enumerate().skip(skip);
-    numbered.map(|(place, (name, node))| (place, name.clone(), Attr::of(node)))
-}
-
-fn of_listing(listing: Listing) -> impl Iterator<Item = (usize, Box<str>, Attr)> {
-    listing.into_iter().enumerate().map(|(place, (name, attr))| (place, name.into(), attr))
-}
-
-/// What is known of a listing's folder itself.
-struct Listed {
-    own: Attr,
-    parent: u64,
-    offset: u64,
-}
-
-impl Listed {
-    fn plain(self, mut reply: ReplyDirectory, entries: impl Iterator<Item = (usize, Box<str>, Attr)>) {
-        fill(self.own, self.parent, entries, self.offset, |next, name, attr| {
-            reply.add(INodeNo(attr.ino), next, file_attr(&attr).kind, name)
-        });
-        reply.ok();
-    }
-
-    fn plus(self, mut reply: ReplyDirectoryPlus, entries: impl Iterator<Item = (usize, Box<str>, Attr)>) {
-        fill(self.own, self.parent, entries, self.offset, |next, name, attr| {
-            // The kernel takes no time to live for attributes alone here; growing folders are asked for again.
-            let ttl = if attr.grows { Duration::ZERO } else { crate::namespace::FOREVER };
-            reply.add(INodeNo(attr.ino), next, name, &ttl, &file_attr(&attr), GENERATION)
-        });
-        reply.ok();
-    }
 }
 
 impl Frontend {
