@@ -1,4 +1,4 @@
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -41,15 +41,22 @@ pub struct RemoteFile {
 pub struct IndexClient(Arc<Inner>);
 
 struct Inner {
-    /// For pages: takes compressed answers.
-    pages_http: reqwest::Client,
-    /// For files: offsets must be the file's own, so never compressed.
-    files_http: reqwest::Client,
+    pages_http: Http,
+    files_http: Http,
+    certificates: Vec<Certificate>,
     index: Index,
     settings: MirrorSettings,
     temp: std::path::PathBuf,
     pages: Mutex<LruCache<ProjectName, Slot>>,
     sizes: Mutex<LruCache<Url, u64>>,
+}
+
+/// One kind of connection; made when it is first needed, since reading the system's certificates takes a while and
+/// most runs of a script fetch nothing.
+#[derive(Default)]
+struct Http {
+    compressed: bool,
+    client: OnceLock<reqwest::Client>,
 }
 
 /// One page's place: locked while it is fetched, so that it is fetched once however many wait.
@@ -71,20 +78,12 @@ impl IndexClient {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let mirror = &settings.mirror;
         let certificates = certificates(index)?;
-        let client = |compressed: bool| {
-            reqwest::Client::builder()
-                .user_agent(concat!("ol-mirror/", env!("CARGO_PKG_VERSION")))
-                .connect_timeout(Duration::from_millis(mirror.connect_timeout_ms))
-                .read_timeout(Duration::from_millis(mirror.read_timeout_ms))
-                .tls_certs_merge(certificates.clone())
-                .gzip(compressed)
-                .build()
-                .map_err(|source| IndexError::Setup { source })
-        };
         let slots = std::num::NonZeroUsize::new(mirror.pages_kept).unwrap_or(std::num::NonZeroUsize::MIN);
         Ok(IndexClient(Arc::new(Inner {
-            pages_http: client(true)?,
-            files_http: client(false)?,
+            pages_http: Http { compressed: true, ..Http::default() },
+            // Offsets must be the file's own.
+            files_http: Http { compressed: false, ..Http::default() },
+            certificates,
             index: index.clone(),
             settings: mirror.clone(),
             temp: settings.state_dir("tmp"),
@@ -93,6 +92,21 @@ impl IndexClient {
                 slots.saturating_mul(std::num::NonZeroUsize::MIN.saturating_add(15)),
             )),
         })))
+    }
+
+    fn http(&self, http: &Http) -> Result<reqwest::Client, IndexError> {
+        if let Some(client) = http.client.get() {
+            return Ok(client.clone());
+        }
+        let built = reqwest::Client::builder()
+            .user_agent(concat!("ol-mirror/", env!("CARGO_PKG_VERSION")))
+            .connect_timeout(Duration::from_millis(self.0.settings.connect_timeout_ms))
+            .read_timeout(Duration::from_millis(self.0.settings.read_timeout_ms))
+            .tls_certs_merge(self.0.certificates.clone())
+            .gzip(http.compressed)
+            .build()
+            .map_err(|source| IndexError::Setup { source })?;
+        Ok(http.client.get_or_init(|| built).clone())
     }
 
     /// The index it reads.

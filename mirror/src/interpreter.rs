@@ -4,11 +4,14 @@ use std::process::{Command, Stdio};
 use std::sync::mpsc;
 use std::time::Duration;
 
+use config::Settings;
 use pep508_rs::MarkerEnvironment;
 use serde::{Deserialize, Serialize};
 
 use crate::tags::{self, TagFacts};
 use crate::{Sha256, WheelName};
+
+mod memory;
 
 /// What the interpreter itself is asked to run.
 const QUERY: &str = include_str!("../python/interpreter.py");
@@ -81,14 +84,26 @@ impl Interpreter {
     /// # Errors
     /// None was found, it does not answer, or it is older than CPython 3.9.
     pub fn find(python: Option<&Path>) -> Result<Interpreter, InterpreterError> {
-        let path = match python {
-            // A bare name is looked up like a command, a path is taken as it is.
-            Some(name) if name.components().count() == 1 && !name.exists() => on_path(name)?,
-            Some(path) if path.is_file() => path.to_path_buf(),
-            Some(path) => return Err(InterpreterError::NotFound { tried: path.display().to_string() }),
-            None => on_path(Path::new("python3"))?,
-        };
+        let path = locate(python)?;
         Answer::of(&path)?.check(&path)
+    }
+
+    /// As [`find`](Interpreter::find), for the interpreter of `settings`. What it answered is remembered below the
+    /// state folder: asking costs what starting a Python costs.
+    ///
+    /// # Errors
+    /// As [`find`](Interpreter::find).
+    pub fn of(settings: &Settings) -> Result<Interpreter, InterpreterError> {
+        let path = locate(settings.python.as_deref())?;
+        let Some(file) = memory::file(&settings.state_dir("interpreters"), &path) else {
+            return Answer::of(&path)?.check(&path);
+        };
+        if let Some(known) = memory::recall(&file) {
+            return Ok(known);
+        }
+        let found = Answer::of(&path)?.check(&path)?;
+        memory::keep(&file, &found);
+        Ok(found)
     }
 
     /// Name of the executable, such as `python3.11`.
@@ -115,6 +130,16 @@ impl Interpreter {
     /// Digest of version and tags: what a resolution and an environment depend on.
     pub fn tags_digest(&self) -> Sha256 {
         Sha256::of(format!("{}\n{}", self.version_text(), self.tags.join("\n")).as_bytes())
+    }
+}
+
+fn locate(python: Option<&Path>) -> Result<PathBuf, InterpreterError> {
+    match python {
+        // A bare name is looked up like a command, a path is taken as it is.
+        Some(name) if name.components().count() == 1 && !name.exists() => on_path(name),
+        Some(path) if path.is_file() => Ok(path.to_path_buf()),
+        Some(path) => Err(InterpreterError::NotFound { tried: path.display().to_string() }),
+        None => on_path(Path::new("python3")),
     }
 }
 

@@ -22,7 +22,7 @@ pub(super) struct Args {
 
 pub(super) async fn run(settings: &Settings, args: Args) -> Result<(), Failure> {
     let requirements = Requirements::detect(&args.requirements)?;
-    let interpreter = Interpreter::find(settings.python.as_deref())?;
+    let interpreter = Interpreter::of(settings)?;
     let index = upstream(settings, &interpreter)?;
     let reporter = Reporter::new();
     reporter.step("resolving");

@@ -88,7 +88,7 @@ impl IndexClient {
     }
 
     async fn send_head(&self, url: &url::Url, headers: &HeaderMap) -> Result<Response, IndexError> {
-        let request = self.0.files_http.head(url.clone()).headers(headers.clone());
+        let request = self.http(&self.0.files_http)?.head(url.clone()).headers(headers.clone());
         let unreachable =
             |e: reqwest::Error| IndexError::Unreachable { url: shown(url), reason: super::error::reason(&e) };
         request.send().await.map_err(unreachable)

@@ -4,11 +4,11 @@ use std::hash::{BuildHasher, Hasher, RandomState};
 use std::time::Duration;
 
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
-use reqwest::{Client, Response, StatusCode};
+use reqwest::{Response, StatusCode};
 use url::Url;
 
 use super::error::{reason, shown};
-use super::{IndexClient, IndexError};
+use super::{Http, IndexClient, IndexError};
 
 impl IndexClient {
     /// Runs `attempt` until it succeeds, fails for good, or has been tried `retries` times more. (Not an async
@@ -47,11 +47,11 @@ impl IndexClient {
     /// Sends a GET; a connection that fails is an error, any status is an answer.
     pub(super) async fn send(
         &self,
-        http: &Client,
+        http: &Http,
         url: &Url,
         headers: &HeaderMap,
     ) -> Result<Response, IndexError> {
-        let mut request = http.get(url.clone()).headers(headers.clone());
+        let mut request = self.http(http)?.get(url.clone()).headers(headers.clone());
         let index = &self.0.index.url;
         // Files on the index's own host want the same user; its name must not stand in pages and locks.
         if url.username().is_empty() && url.origin() == index.origin() && !index.username().is_empty() {
