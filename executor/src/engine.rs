@@ -159,8 +159,8 @@ impl Engine {
 
 /// Asks the interpreter about itself: a subprocess, so off the runtime's threads.
 async fn find_interpreter(settings: &Settings) -> Result<Interpreter, InterpreterError> {
-    let python = settings.python.clone();
-    blocking(move || Interpreter::find(python.as_deref())).await
+    let settings = settings.clone();
+    blocking(move || Interpreter::of(&settings)).await
 }
 
 fn python(interpreter: &Interpreter) -> Python {

@@ -92,8 +92,8 @@ fn control(settings: &Settings) -> ControlClient {
 }
 
 async fn interpreter(settings: &Settings) -> anyhow::Result<Interpreter> {
-    let python = settings.python.clone();
-    Ok(tokio::task::spawn_blocking(move || Interpreter::find(python.as_deref())).await??)
+    let settings = settings.clone();
+    Ok(tokio::task::spawn_blocking(move || Interpreter::of(&settings)).await??)
 }
 
 async fn client(settings: &Settings, interpreter: &Interpreter) -> anyhow::Result<IndexClient> {
