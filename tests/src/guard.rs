@@ -14,7 +14,7 @@ use std::sync::{Mutex, Once};
 
 pub use self::binaries::binary;
 pub(crate) use self::binaries::profile_folder;
-pub use self::daemon::Daemon;
+pub use self::daemon::{Daemon, poll};
 pub use self::spawn::spawn;
 use crate::leaks::{Process, Snapshot};
 use crate::skip;

@@ -189,7 +189,7 @@ impl Drop for Daemon {
 }
 
 /// Asks again, with growing pauses, until there is an answer or the time is over.
-pub(crate) fn poll<T>(limit: Duration, mut ask: impl FnMut() -> Option<T>) -> Option<T> {
+pub fn poll<T>(limit: Duration, mut ask: impl FnMut() -> Option<T>) -> Option<T> {
     let deadline = Instant::now() + limit;
     let mut pause = Duration::from_millis(1);
     loop {
