@@ -6,6 +6,7 @@
 mod sandbox {
     pub(crate) mod bench;
     mod confinement;
+    mod crash;
     mod outcomes;
     mod scripts;
     mod zygotes;

@@ -11,7 +11,8 @@ use executor::sandbox::{
 pub(crate) struct Bench {
     pub(crate) sandboxes: Sandboxes,
     pub(crate) root: Zygote,
-    pub(crate) folder: tempfile::TempDir,
+    pub(crate) folder: PathBuf,
+    _owned: Option<tempfile::TempDir>,
     pub(crate) limits: Limits,
 }
 
@@ -21,20 +22,26 @@ fn settings(state: &Path) -> Settings {
 }
 
 pub(crate) async fn bench() -> Bench {
-    let folder = tempfile::tempdir().unwrap();
-    let settings = settings(&folder.path().join("state"));
+    let owned = tempfile::tempdir().unwrap();
+    let bench = bench_in(owned.path()).await;
+    Bench { _owned: Some(owned), ..bench }
+}
+
+/// In a folder that outlives it.
+pub(crate) async fn bench_in(folder: &Path) -> Bench {
+    let settings = settings(&folder.join("state"));
     std::fs::create_dir_all(&settings.state).unwrap();
     let python = mirror::Interpreter::find(None).unwrap();
     let stage = PathBuf::from(env!("CARGO_BIN_EXE_ol-exec"));
     let sandboxes = Sandboxes::start(&settings, &python, Some(stage)).await.unwrap();
     let root = sandboxes.root_zygote().await.unwrap();
     let limits = Limits { timeout_ms: 20_000, ..Limits::from(&settings.executor) };
-    Bench { sandboxes, root, folder, limits }
+    Bench { sandboxes, root, folder: folder.to_path_buf(), _owned: None, limits }
 }
 
 impl Bench {
     pub(crate) fn spec(&self, source: &str) -> LeafSpec {
-        let code = tempfile::tempdir_in(self.folder.path()).unwrap().keep();
+        let code = tempfile::tempdir_in(&self.folder).unwrap().keep();
         std::fs::write(code.join("f.py"), source).unwrap();
         LeafSpec {
             env_path: None,
@@ -52,7 +59,7 @@ impl Bench {
     pub(crate) async fn stop(self) {
         drop(self.root);
         self.sandboxes.stop().await;
-        let left = cgroups_of(&self.folder.path().join("state"));
+        let left = cgroups_of(&self.folder.join("state"));
         assert!(left.is_empty(), "cgroups are left: {left:?}");
     }
 }

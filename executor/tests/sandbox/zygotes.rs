@@ -10,7 +10,7 @@ use super::bench::{Bench, bench, call, reply};
 /// An environment with modules, as pkgfs would lay it out.
 fn environment(bench: &Bench, name: &str, modules: &[(&str, &str)]) -> PathBuf {
     let python = mirror::Interpreter::find(None).unwrap();
-    let env = bench.folder.path().join(name);
+    let env = bench.folder.join(name);
     let site = env.join(python.site_packages());
     std::fs::create_dir_all(&site).unwrap();
     std::fs::create_dir_all(env.join("bin")).unwrap();
