@@ -9,5 +9,6 @@ mod sandbox {
     mod crash;
     mod outcomes;
     mod scripts;
+    mod steps;
     mod zygotes;
 }

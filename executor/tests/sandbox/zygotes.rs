@@ -133,3 +133,36 @@ async fn imports_that_leave_threads_or_power_seekers_are_refused() {
     drop(zygote);
     bench.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_sandboxes_at_once_from_two_zygotes() {
+    if !tests::skip::needs_root() {
+        return;
+    }
+    let bench = std::sync::Arc::new(bench().await);
+    let env = environment(&bench, "env", &[]);
+    let zygote = child(&bench, &bench.root, &env, &[]).await;
+    let source =
+        "import os\ndef f(event):\n    return [event, open('/proc/self/uid_map').read().split()[1]]\n";
+    let tasks: Vec<_> = (0..100)
+        .map(|number| {
+            let (bench, env) = (std::sync::Arc::clone(&bench), env.clone());
+            let parent = if number % 2 == 0 { bench.root.clone() } else { zygote.clone() };
+            tokio::spawn(async move {
+                let spec = spec(&bench, &env, source);
+                let mut leaf = bench.sandboxes.fork(&parent, spec).await.unwrap();
+                let value = reply(&call(&mut leaf, &number.to_string()).await);
+                assert_eq!(value[0], json!(number));
+                (leaf, value[1].clone())
+            })
+        })
+        .collect();
+    let mut live = Vec::new();
+    for task in tasks {
+        live.push(task.await.unwrap());
+    }
+    let ids: std::collections::BTreeSet<_> = live.iter().map(|(_, id)| id.to_string()).collect();
+    assert_eq!(ids.len(), 100, "each has an id of its own");
+    drop((live, zygote));
+    std::sync::Arc::into_inner(bench).unwrap().stop().await;
+}
