@@ -26,6 +26,14 @@ pub enum RequirementsError {
         /// What and where.
         source: ScriptError,
     },
+    /// A line of a requirements.txt is not a requirement.
+    #[error("{file} cannot be used")]
+    Line {
+        /// Its name in the upload.
+        file: String,
+        /// Which line, and why.
+        source: mirror::RequirementsError,
+    },
 }
 
 /// The file that holds the handler: `f.py`, else `app.py`, else the only Python file at the top.
@@ -59,7 +67,14 @@ pub(crate) fn detect(code: &Path, entry: &str) -> Result<Option<Requirements>, R
         return Ok(Some(Requirements::Pyproject(pyproject)));
     }
     let requirements = code.join("requirements.txt");
-    Ok(requirements.is_file().then_some(Requirements::RequirementsTxt(requirements)))
+    if !requirements.is_file() {
+        return Ok(None);
+    }
+    // Not as a file for uv: its options would make this machine read other files and ask other indexes.
+    let text = read(&requirements, "requirements.txt")?;
+    Requirements::from_untrusted_txt(&text)
+        .map(Some)
+        .map_err(|source| RequirementsError::Line { file: "requirements.txt".to_owned(), source })
 }
 
 /// What a script's header requires; `None` without a header, or with one that asks for nothing.
@@ -109,7 +124,7 @@ mod tests {
             Some(Requirements::Lock(_)) => "lock",
             Some(Requirements::Script(_)) => "script",
             Some(Requirements::Pyproject(_)) => "pyproject",
-            Some(Requirements::RequirementsTxt(_)) => "requirements",
+            Some(Requirements::Lines(_)) => "requirements",
             _ => "none",
         };
         let all =
@@ -120,6 +135,12 @@ mod tests {
         assert_eq!(kind(&bare), "pyproject");
         assert_eq!(kind(&[bare[0], bare[2]]), "requirements");
         assert_eq!(kind(&bare[..1]), "none");
+    }
+
+    #[test]
+    fn a_requirements_file_reaches_no_other_file() {
+        let dir = folder(&[("f.py", ""), ("requirements.txt", "six\n-r /etc/shadow\n")]);
+        assert!(matches!(detect(dir.path(), "f.py"), Err(RequirementsError::Line { .. })));
     }
 
     #[test]
