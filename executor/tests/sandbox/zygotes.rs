@@ -166,3 +166,52 @@ async fn many_sandboxes_at_once_from_two_zygotes() {
     drop((live, zygote));
     std::sync::Arc::into_inner(bench).unwrap().stop().await;
 }
+
+/// An environment with these wheels unpacked.
+fn real_environment(bench: &Bench, wheels: &Path, projects: &[&str]) -> PathBuf {
+    let env = environment(bench, "real", &[]);
+    let python = mirror::Interpreter::find(None).unwrap();
+    for entry in std::fs::read_dir(wheels).unwrap().flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if !projects.iter().any(|project| name.starts_with(&format!("{project}-"))) {
+            continue;
+        }
+        let mut command = std::process::Command::new(&python.path);
+        command.args(["-m", "zipfile", "-e"]).arg(entry.path()).arg(env.join(python.site_packages()));
+        assert!(command.status().unwrap().success());
+    }
+    env
+}
+
+#[tokio::test]
+async fn siblings_of_a_numpy_zygote_draw_different_numbers() {
+    if !tests::skip::needs_root() {
+        return;
+    }
+    let projects = ["numpy", "pandas", "python_dateutil", "six", "pytz", "tzdata"];
+    let Some(wheels) = tests::skip::real_wheels(&projects[..2]) else { return };
+    let bench = bench().await;
+    let env = real_environment(&bench, &wheels, &projects);
+    std::fs::write(
+        env.join(mirror::Interpreter::find(None).unwrap().site_packages()).join("seeded.py"),
+        "import numpy as np\nRNG = np.random.default_rng(7)\nSTATE = np.random.RandomState(7)\nnp.random.seed(7)\n",
+    )
+    .unwrap();
+    let zygote = child(&bench, &bench.root, &env, &["pandas", "seeded"]).await;
+    assert_eq!(zygote.failed_imports(), []);
+    let source = "import sys\nloaded = 'pandas' in sys.modules\nimport numpy as np, pandas as pd, seeded, threading\ndef f(event):\n    frame = pd.DataFrame({'k': [1, 1, 2], 'v': [1.0, 2.0, 3.0]})\n    inverse = np.linalg.inv(np.eye(50) * 2)\n    draws = [np.random.random(), seeded.RNG.random(), seeded.STATE.random(), np.random.default_rng().random()]\n    return [loaded, frame.groupby('k').v.sum().to_dict() == {1: 3.0, 2: 3.0}, float(inverse[0][0]), draws]\n";
+    let mut seen = Vec::new();
+    for _ in 0..2 {
+        let mut leaf = bench.sandboxes.fork(&zygote, spec(&bench, &env, source)).await.unwrap();
+        seen.push(reply(&call(&mut leaf, "1").await));
+        leaf.end().await;
+    }
+    for one in &seen {
+        assert_eq!((&one[0], &one[1], &one[2]), (&json!(true), &json!(true), &json!(0.5)));
+    }
+    for drawn in 0..4 {
+        assert_ne!(seen[0][3][drawn], seen[1][3][drawn], "generator {drawn}");
+    }
+    drop(zygote);
+    bench.stop().await;
+}
