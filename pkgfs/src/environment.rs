@@ -93,7 +93,14 @@ impl Environments {
         let wheels = lock.wheels(interpreter)?.into_iter().map(RecipeWheel::from).collect();
         let recipe = Recipe::new(interpreter.clone(), wheels);
         let id = recipe.id();
-        let built = self.built(&id, &recipe).await?;
+        let built = match self.get_built(&id) {
+            // Made before, perhaps from another index: its wheels may have moved.
+            Some(built) => {
+                self.open_all(&recipe).await?;
+                built
+            }
+            None => self.built(&id, &recipe).await?,
+        };
         let path = self.path(&id);
         tokio::task::spawn_blocking(move || recipe.save(&path)).await.map_err(EnvError::stopped)??;
         Ok(built)
@@ -104,8 +111,7 @@ impl Environments {
         if !is_id(id) {
             return Ok(None);
         }
-        let known = self.cell(id).get().cloned();
-        if let Some(built) = known {
+        if let Some(built) = self.get_built(id) {
             return Ok(Some(built));
         }
         let path = self.path(id);
@@ -146,17 +152,21 @@ impl Environments {
         self.folder.join(format!("{id}.json"))
     }
 
-    async fn build(&self, id: &str, recipe: &Recipe) -> Result<Arc<Built>, EnvError> {
+    fn get_built(&self, id: &str) -> Option<Arc<Built>> {
+        self.built.lock().unwrap_or_else(PoisonError::into_inner).get(id).and_then(|cell| cell.get().cloned())
+    }
+
+    async fn open_all(&self, recipe: &Recipe) -> Result<Vec<Arc<Wheel>>, EnvError> {
         let opening = recipe.wheels.iter().cloned().map(|wheel| {
             let shelf = self.shelf.clone();
             async move { shelf.open(&wheel.name, &wheel.file()).await }
         });
         let opening: Vec<_> = opening.collect();
-        let mut wheels: Vec<Arc<Wheel>> = stream::iter(opening)
-            .buffer_unordered(CONCURRENT_OPENS)
-            .try_collect()
-            .await
-            .map_err(EnvError::Wheel)?;
+        stream::iter(opening).buffer_unordered(CONCURRENT_OPENS).try_collect().await.map_err(EnvError::Wheel)
+    }
+
+    async fn build(&self, id: &str, recipe: &Recipe) -> Result<Arc<Built>, EnvError> {
+        let mut wheels = self.open_all(recipe).await?;
         if let Some(bytecode) = &self.bytecode {
             bytecode.offer(&recipe.interpreter);
         }

@@ -9,7 +9,6 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use bytes::Bytes;
 use mirror::Sha256;
 use mirror::archive::{ArchiveError, UnpackError};
 use tokio::sync::{Semaphore, watch};
@@ -39,6 +38,9 @@ pub(crate) enum FetchReason {
     #[error("the fetch was given up")]
     GivenUp,
 }
+
+/// Longest time one fetch may take: an index that sends a byte now and then must not hold a permit for ever.
+const MAX_FLIGHT: Duration = Duration::from_secs(3_600);
 
 /// What became of each member of one fetch.
 type Batch = HashMap<Sha256, Result<Arc<File>, Arc<FetchError>>>;
@@ -167,25 +169,21 @@ impl Fetcher {
         let extents = members.iter().map(|member| &entries[*member].member.extent);
         let start = extents.clone().map(|extent| extent.start).min().unwrap_or_default();
         let end = extents.map(|extent| extent.end).max().unwrap_or_default();
-        let fetched = match tokio::time::timeout(self.limits.timeout, self.range(wheel, start..end)).await {
-            Ok(fetched) => fetched.map_err(|error| move || FetchReason::Remote(error.clone())),
+        // Readers wait for a shorter time, but what they gave up on still arrives for those who come back.
+        let piece = match tokio::time::timeout(MAX_FLIGHT, self.range(wheel, start..end)).await {
+            Ok(Ok(piece)) => piece,
+            Ok(Err(error)) => return fail_all(wheel, members, || FetchReason::Remote(error.clone())),
             Err(_) => {
-                let timeout = self.limits.timeout.as_millis() as u64;
-                return fail_all(wheel, members, || FetchReason::TimedOut(timeout));
+                return fail_all(wheel, members, || FetchReason::TimedOut(MAX_FLIGHT.as_millis() as u64));
             }
-        };
-        let piece = match fetched {
-            Ok(piece) => piece,
-            Err(reason) => return fail_all(wheel, members, reason),
         };
         let (fetcher, wheel_too, wanted) = (self.clone(), wheel.clone(), members.to_vec());
-        let kept = tokio::task::spawn_blocking(move || match piece {
-            Piece::Part(bytes) => fetcher.keep_all(&wheel_too, &wanted, &bytes, start),
-            Piece::Whole(bytes) => {
-                let mut batch = fetcher.keep_all(&wheel_too, &wanted, &bytes, 0);
-                batch.extend(fetcher.keep_rest(&wheel_too, &wanted, &bytes));
-                batch
+        let kept = tokio::task::spawn_blocking(move || {
+            let mut batch = fetcher.keep_all(&wheel_too, &wanted, &piece);
+            if let Piece::Whole(_) = piece {
+                batch.extend(fetcher.keep_rest(&wheel_too, &wanted, &piece));
             }
+            batch
         });
         kept.await.unwrap_or_else(|_| fail_all(wheel, members, || FetchReason::GivenUp))
     }
@@ -199,14 +197,14 @@ impl Fetcher {
             end = range.end,
             "fetching"
         );
-        self.remote.range(&wheel.remote, range).await
+        self.remote.range(&wheel.remote(), range).await
     }
 
-    /// Verifies and keeps members, whose extents lie in `bytes`, which start at `start` of the file.
-    fn keep_all(&self, wheel: &Arc<Wheel>, members: &[usize], bytes: &Bytes, start: u64) -> Batch {
+    /// Verifies and keeps members, whose extents lie in `piece`.
+    fn keep_all(&self, wheel: &Arc<Wheel>, members: &[usize], piece: &Piece) -> Batch {
         let keep = |member: &usize| {
             let entry = &wheel.index.entries[*member];
-            let kept = self.keep(entry, bytes, start).map_err(|error| {
+            let kept = self.keep(entry, piece).map_err(|error| {
                 let error = error_of(wheel, entry, error.into());
                 tracing::warn!(%error, "member refused or not kept");
                 Arc::new(error)
@@ -217,26 +215,23 @@ impl Fetcher {
     }
 
     /// The members of a whole wheel that nobody asked for yet: it would all have to be sent again for each.
-    fn keep_rest(&self, wheel: &Arc<Wheel>, but: &[usize], bytes: &Bytes) -> Batch {
+    fn keep_rest(&self, wheel: &Arc<Wheel>, but: &[usize], whole: &Piece) -> Batch {
         let entries = &wheel.index.entries;
         let missing = |member: &usize| {
             !but.contains(member) && digest(&entries[*member]).is_some_and(|digest| !self.store.has(&digest))
         };
-        self.keep_all(wheel, &(0..entries.len()).filter(missing).collect::<Vec<_>>(), bytes, 0)
+        self.keep_all(wheel, &(0..entries.len()).filter(missing).collect::<Vec<_>>(), whole)
     }
 
-    fn keep(&self, entry: &Entry, bytes: &Bytes, start: u64) -> Result<Arc<File>, StoreError<ArchiveError>> {
+    fn keep(&self, entry: &Entry, piece: &Piece) -> Result<Arc<File>, StoreError<ArchiveError>> {
         let Trust::Sha256(expected) = entry.trust else {
             return Err(StoreError::Source(ArchiveError::Truncated("a refused member")));
         };
-        let extent = &entry.member.extent;
-        let place = |at: u64| usize::try_from(at.checked_sub(start)?).ok();
-        let data = place(extent.start)
-            .zip(place(extent.end))
-            .and_then(|(from, to)| bytes.get(from..to))
+        let data = piece
+            .bytes(&entry.member.extent)
             .ok_or(StoreError::Source(ArchiveError::Truncated("the answer of the index")))?;
         self.store.insert(&expected, entry.member.size, |mut sink| {
-            entry.member.unpack_to(data, &mut sink).map_err(|error| match error {
+            entry.member.unpack_to(&data, &mut sink).map_err(|error| match error {
                 UnpackError::Archive(error) => FillError::Source(error),
                 UnpackError::Sink(error) => FillError::Disk(error),
             })
@@ -245,8 +240,8 @@ impl Fetcher {
 }
 
 impl Arrivals for Fetcher {
-    fn arrived(&self, wheel: &Arc<Wheel>, bytes: Bytes) {
-        self.keep_rest(wheel, &[], &bytes);
+    fn arrived(&self, wheel: &Arc<Wheel>, whole: &Piece) {
+        self.keep_rest(wheel, &[], whole);
     }
 }
 
@@ -274,3 +269,6 @@ fn fail_all(wheel: &Wheel, members: &[usize], reason: impl Fn() -> FetchReason) 
     };
     members.iter().filter_map(fail).collect()
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,24 +1,54 @@
 //! Where wheels come from, behind one small trait: the index client, and in tests memory and failures.
 
+#[cfg(test)]
+pub(crate) mod fake;
+
 use std::future::Future;
 use std::ops::Range;
+use std::os::unix::fs::FileExt;
 use std::pin::Pin;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use mirror::{IndexClient, IndexError, ProjectName, Ranged};
+use tempfile::NamedTempFile;
 
 pub(crate) use mirror::RemoteFile;
 
 /// An answer that is still on its way.
 pub(crate) type Pending<'a, T> = Pin<Box<dyn Future<Output = Result<T, RemoteError>> + Send + 'a>>;
 
-/// An answer to a range request.
+/// An answer to a range request: bytes of one file.
 #[derive(Clone, Debug)]
 pub(crate) enum Piece {
-    /// Exactly the bytes asked for.
-    Part(Bytes),
+    /// The bytes from an offset on.
+    Part(u64, Bytes),
     /// The server does not do ranges: the whole file, its sha256 checked.
-    Whole(Bytes),
+    Whole(Arc<NamedTempFile>),
+}
+
+impl Piece {
+    /// The bytes of `range`; `None` where the piece does not have them all.
+    pub(crate) fn bytes(&self, range: &Range<u64>) -> Option<Bytes> {
+        let length = usize::try_from(range.end.checked_sub(range.start)?).ok()?;
+        match self {
+            Piece::Part(start, bytes) => {
+                let from = usize::try_from(range.start.checked_sub(*start)?).ok()?;
+                let to = from.checked_add(length)?;
+                (to <= bytes.len()).then(|| bytes.slice(from..to))
+            }
+            Piece::Whole(file) => {
+                let file = file.as_file();
+                // Before memory is taken for it.
+                if file.metadata().ok()?.len() < range.end {
+                    return None;
+                }
+                let mut bytes = vec![0; length];
+                file.read_exact_at(&mut bytes, range.start).ok()?;
+                Some(bytes.into())
+            }
+        }
+    }
 }
 
 /// Why the index gave no answer.
@@ -58,16 +88,10 @@ impl Remote for IndexClient {
 
     fn range<'a>(&'a self, file: &'a RemoteFile, range: Range<u64>) -> Pending<'a, Piece> {
         Box::pin(async move {
+            let start = range.start;
             match IndexClient::range(self, file, range).await? {
-                Ranged::Part(bytes) => Ok(Piece::Part(bytes)),
-                Ranged::Whole(whole) => {
-                    let read =
-                        tokio::task::spawn_blocking(move || std::fs::read(whole.path()).map(Bytes::from));
-                    let failed = |error: &dyn std::fmt::Display| RemoteError::Failed(error.to_string());
-                    let bytes =
-                        read.await.map_err(|error| failed(&error))?.map_err(|error| failed(&error))?;
-                    Ok(Piece::Whole(bytes))
-                }
+                Ranged::Part(bytes) => Ok(Piece::Part(start, bytes)),
+                Ranged::Whole(whole) => Ok(Piece::Whole(Arc::new(whole))),
             }
         })
     }

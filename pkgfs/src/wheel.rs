@@ -8,7 +8,7 @@ mod index;
 mod shelf;
 mod window;
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use mirror::archive::{ArchiveError, Member};
 use mirror::{Sha256, WheelName};
@@ -24,7 +24,26 @@ pub(crate) use shelf::{Arrivals, Shelf};
 #[derive(Debug)]
 pub(crate) struct Wheel {
     pub(crate) index: WheelIndex,
-    pub(crate) remote: RemoteFile,
+    remote: RwLock<RemoteFile>,
+}
+
+impl Wheel {
+    fn new(index: WheelIndex, remote: &RemoteFile) -> Wheel {
+        Wheel { index, remote: RwLock::new(remote.clone()) }
+    }
+
+    /// Where it is, as far as is known.
+    pub(crate) fn remote(&self) -> RemoteFile {
+        self.remote.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The same file may be had from several indexes; the one named last is asked.
+    fn moved_to(&self, remote: &RemoteFile) {
+        let known = self.remote.read().unwrap_or_else(PoisonError::into_inner).url == remote.url;
+        if !known {
+            *self.remote.write().unwrap_or_else(PoisonError::into_inner) = remote.clone();
+        }
+    }
 }
 
 /// What is known of a wheel without reading its members.

@@ -95,10 +95,16 @@ async fn answer(request: Request, packages: &Embedded) -> Response {
             };
             match packages.create(&lock, &interpreter).await {
                 Ok(environment) => Response::Env(environment),
-                Err(error) => failed(error.to_string(), error.upstream_down()),
+                Err(error) => failed(chain(&error), error.upstream_down()),
             }
         }
     }
+}
+
+/// The error and its causes: the other side gets a text.
+fn chain(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |cause| cause.source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }
 
 fn failed(message: String, upstream_down: bool) -> Response {

@@ -64,10 +64,11 @@ impl Recipe {
     }
 
     pub(super) fn save(&self, path: &Path) -> io::Result<()> {
-        if path.exists() {
+        let text = serde_json::to_vec(self)?;
+        if fs::read(path).is_ok_and(|kept| kept == text) {
             return Ok(());
         }
-        crate::durable::write(path, &serde_json::to_vec(self)?)
+        crate::durable::write(path, &text)
     }
 
     /// `None` where there is none, or one of another layout.

@@ -1,6 +1,5 @@
 use std::ops::Range;
 
-use bytes::Bytes;
 use mirror::archive::{Directory, End, Limits, MAX_END_BYTES, Member};
 use mirror::{ProjectName, Sha256, WheelName};
 
@@ -8,7 +7,7 @@ use super::window::Window;
 use super::{Entry, Reason, Trust, WheelIndex};
 use crate::dist_info;
 use crate::record::{Record, Row};
-use crate::remote::{Remote, RemoteFile};
+use crate::remote::{Piece, Remote, RemoteFile};
 
 /// Version of the kept format; another one is read anew from the index.
 pub(super) const FORMAT: u32 = 1;
@@ -24,7 +23,7 @@ pub(crate) const DATA_KEYS: [&str; 5] = ["purelib", "platlib", "scripts", "heade
 /// What reading a wheel gave: its index, and the whole file where the server does not do ranges.
 pub(super) struct Read {
     pub(super) index: WheelIndex,
-    pub(super) whole: Option<Bytes>,
+    pub(super) whole: Option<Piece>,
 }
 
 /// Learns all about a wheel from its last bytes, its central directory and its dist-info.

@@ -4,14 +4,13 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
-use bytes::Bytes;
 use mirror::archive::Limits;
 use mirror::{Sha256, WheelName};
 use tokio::sync::OnceCell;
 
 use super::index::{self, FORMAT};
 use super::{OpenResult, Reason, Wheel, WheelError, WheelIndex};
-use crate::remote::{Remote, RemoteFile};
+use crate::remote::{Piece, Remote, RemoteFile};
 
 /// All wheels that were opened, in memory and in `<state>/wheels`.
 pub(crate) struct Shelf {
@@ -25,8 +24,8 @@ pub(crate) struct Shelf {
 
 /// Takes in whole wheels, from servers that do not do ranges.
 pub(crate) trait Arrivals: Send + Sync {
-    /// Keeps the members of `wheel`, whose file is `bytes`.
-    fn arrived(&self, wheel: &Arc<Wheel>, bytes: Bytes);
+    /// Keeps the members of `wheel`, whose file is `whole`.
+    fn arrived(&self, wheel: &Arc<Wheel>, whole: &Piece);
 }
 
 impl Shelf {
@@ -61,7 +60,11 @@ impl Shelf {
         };
         let work = cell.get_or_try_init(|| self.load_or_read(name, remote, sha256));
         match tokio::time::timeout(self.timeout, work).await {
-            Ok(outcome) => outcome.cloned().map_err(fail),
+            Ok(outcome) => {
+                let wheel = outcome.map_err(fail)?;
+                wheel.moved_to(remote);
+                Ok(wheel.clone())
+            }
             Err(_) => Err(fail(Reason::TimedOut(self.timeout.as_millis() as u64))),
         }
     }
@@ -75,25 +78,25 @@ impl Shelf {
         let path = self.folder.join(format!("{sha256}.json"));
         let loaded = tokio::task::spawn_blocking(move || load(&path, &sha256)).await.ok().flatten();
         if let Some(index) = loaded.filter(|index| index.name == *name) {
-            return Ok(Arc::new(Wheel { index, remote: remote.clone() }));
+            return Ok(Arc::new(Wheel::new(index, remote)));
         }
         let read = index::read(&*self.remote, remote, name, sha256, &self.limits).await?;
         for problem in &read.index.problems {
             tracing::warn!(wheel = name.file_name(), problem, "wheel is not as it should be");
         }
-        let wheel = Arc::new(Wheel { index: read.index, remote: remote.clone() });
-        if let Some(bytes) = read.whole {
-            self.hand_over(&wheel, bytes).await;
+        let wheel = Arc::new(Wheel::new(read.index, remote));
+        if let Some(whole) = read.whole {
+            self.hand_over(&wheel, whole).await;
         }
         self.keep(&wheel).await;
         Ok(wheel)
     }
 
-    async fn hand_over(&self, wheel: &Arc<Wheel>, bytes: Bytes) {
+    async fn hand_over(&self, wheel: &Arc<Wheel>, whole: Piece) {
         let arrivals = self.arrivals.lock().unwrap_or_else(PoisonError::into_inner).clone();
         if let Some(arrivals) = arrivals.and_then(|weak| weak.upgrade()) {
             let wheel = wheel.clone();
-            let _ = tokio::task::spawn_blocking(move || arrivals.arrived(&wheel, bytes)).await;
+            let _ = tokio::task::spawn_blocking(move || arrivals.arrived(&wheel, &whole)).await;
         }
     }
 

@@ -9,13 +9,12 @@ use crate::remote::{Piece, Remote, RemoteError, RemoteFile};
 pub(super) struct Window<'a> {
     remote: &'a dyn Remote,
     file: &'a RemoteFile,
-    pieces: Vec<(u64, Bytes)>,
-    whole: bool,
+    pieces: Vec<Piece>,
 }
 
 impl<'a> Window<'a> {
     pub(super) fn new(remote: &'a dyn Remote, file: &'a RemoteFile) -> Self {
-        Window { remote, file, pieces: Vec::new(), whole: false }
+        Window { remote, file, pieces: Vec::new() }
     }
 
     /// The bytes of `range`, fetched if they are not there.
@@ -30,38 +29,20 @@ impl<'a> Window<'a> {
         ranges.retain(|range| !range.is_empty() && self.held(range).is_none());
         let wanted = merge(ranges, 64 * 1024);
         let (remote, file) = (self.remote, self.file);
-        let answers = try_join_all(wanted.into_iter().map(|range| async move {
-            let piece = remote.range(file, range.clone()).await?;
-            Ok::<_, RemoteError>((range.start, piece))
-        }))
-        .await?;
-        for (start, piece) in answers {
-            match piece {
-                Piece::Part(bytes) => self.pieces.push((start, bytes)),
-                Piece::Whole(bytes) => {
-                    self.pieces = vec![(0, bytes)];
-                    self.whole = true;
-                    break;
-                }
-            }
-        }
+        self.pieces.extend(try_join_all(wanted.into_iter().map(|range| remote.range(file, range))).await?);
         Ok(())
     }
 
     /// The whole file, where the server sent it.
-    pub(super) fn into_whole(mut self) -> Option<Bytes> {
-        if self.whole { self.pieces.pop().map(|(_, bytes)| bytes) } else { None }
+    pub(super) fn into_whole(self) -> Option<Piece> {
+        self.pieces.into_iter().find(|piece| matches!(piece, Piece::Whole(_)))
     }
 
     fn held(&self, range: &Range<u64>) -> Option<Bytes> {
         if range.is_empty() {
             return Some(Bytes::new());
         }
-        self.pieces.iter().find_map(|(start, bytes)| {
-            let from = usize::try_from(range.start.checked_sub(*start)?).ok()?;
-            let to = usize::try_from(range.end.checked_sub(*start)?).ok()?;
-            (to <= bytes.len()).then(|| bytes.slice(from..to))
-        })
+        self.pieces.iter().find_map(|piece| piece.bytes(range))
     }
 }
 

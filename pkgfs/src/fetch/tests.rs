@@ -1,0 +1,125 @@
+use std::sync::atomic::Ordering;
+
+use ::tests::wheel::{BuiltWheel, Defect, WheelBuilder};
+use futures_util::future::join_all;
+use mirror::archive::Limits;
+
+use super::*;
+use crate::remote::fake::{FakeRemote, described};
+use crate::wheel::Shelf;
+
+struct Rig {
+    remote: Arc<FakeRemote>,
+    fetcher: Arc<Fetcher>,
+    wheel: Arc<Wheel>,
+    dir: tempfile::TempDir,
+}
+
+impl Rig {
+    async fn new(built: &BuiltWheel, timeout: Duration) -> Rig {
+        let dir = tempfile::tempdir().unwrap();
+        let remote = Arc::new(FakeRemote::new(std::slice::from_ref(built)));
+        let wheel = shelf(&dir, &remote).open_built(built).await;
+        let store = Arc::new(Store::open(&dir.path().join("store"), 1 << 30, 8).unwrap());
+        let limits = FetchLimits { concurrent: 2, timeout, merge_gap_bytes: 1_000, read_ahead_bytes: 10_000 };
+        let fetcher = Fetcher::new(remote.clone(), store, limits);
+        remote.ranges.store(0, Ordering::SeqCst);
+        Rig { remote, fetcher, wheel, dir }
+    }
+
+    fn source(&self, path: &str) -> Source {
+        let entries = &self.wheel.index.entries;
+        let member = entries.iter().position(|entry| entry.member.path == path).unwrap();
+        let digest = digest(&entries[member]).unwrap();
+        Source { wheel: self.wheel.clone(), member, digest, size: entries[member].member.size }
+    }
+}
+
+fn shelf(dir: &tempfile::TempDir, remote: &Arc<FakeRemote>) -> Shelf {
+    let timeout = Duration::from_secs(60);
+    Shelf::new(dir.path().join("wheels"), remote.clone(), Limits::default(), timeout).unwrap()
+}
+
+impl Shelf {
+    async fn open_built(&self, built: &BuiltWheel) -> Arc<Wheel> {
+        let (name, file) = described(built);
+        self.open(&name, &file).await.unwrap()
+    }
+}
+
+fn demo() -> WheelBuilder {
+    WheelBuilder::new("demo", "1")
+        .file("demo/a.py", "A = 1\n")
+        .file("demo/b.py", "B = 2\n")
+        .file(
+            "demo/big.bin",
+            (0..40_000u32).flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes()).collect::<Vec<_>>(),
+        )
+        .file("demo/c.py", "C = 3\n")
+        .file("other/d.py", "D = 4\n")
+}
+
+const LONG: Duration = Duration::from_secs(60);
+
+#[tokio::test]
+async fn however_many_wait_it_is_fetched_once_and_its_neighbours_with_it() {
+    let rig = Rig::new(&demo().build(), LONG).await;
+    let source = rig.source("demo/a.py");
+    let files = join_all((0..20).map(|_| rig.fetcher.file(&source))).await;
+    assert!(files.iter().all(Result::is_ok));
+    assert_eq!(rig.remote.requests(), 1);
+    assert!(rig.fetcher.at_hand(&rig.source("demo/b.py")).is_some());
+    // Beyond a large member, and in another folder: not fetched.
+    assert!(rig.fetcher.at_hand(&rig.source("demo/c.py")).is_none());
+    assert!(rig.fetcher.at_hand(&rig.source("other/d.py")).is_none());
+    rig.fetcher.file(&rig.source("demo/big.bin")).await.unwrap();
+    assert_eq!(rig.remote.requests(), 2);
+}
+
+#[tokio::test]
+async fn an_index_that_is_down_fails_the_reader_and_is_asked_again() {
+    let rig = Rig::new(&demo().build(), LONG).await;
+    let source = rig.source("demo/a.py");
+    rig.remote.down.store(true, Ordering::SeqCst);
+    let error = rig.fetcher.file(&source).await.unwrap_err();
+    assert_eq!(error.to_string(), "demo/a.py of demo-1-py3-none-any.whl cannot be read: the index is down");
+    rig.remote.down.store(false, Ordering::SeqCst);
+    rig.fetcher.file(&source).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_reader_gives_up_in_time_and_what_it_gave_up_on_still_arrives() {
+    let rig = Rig::new(&demo().build(), Duration::from_millis(50)).await;
+    let source = rig.source("demo/a.py");
+    rig.remote.gate.forget_permits(usize::MAX);
+    let error = rig.fetcher.file(&source).await.unwrap_err();
+    assert!(matches!(error.reason, FetchReason::TimedOut(50)));
+    rig.remote.gate.add_permits(1);
+    while rig.fetcher.at_hand(&source).is_none() {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(rig.remote.requests(), 1);
+}
+
+#[tokio::test]
+async fn a_wrong_member_fails_alone() {
+    let built = demo().defect(Defect::WrongRecordHash("demo/b.py")).build();
+    let rig = Rig::new(&built, LONG).await;
+    rig.fetcher.file(&rig.source("demo/a.py")).await.unwrap();
+    let error = rig.fetcher.file(&rig.source("demo/b.py")).await.unwrap_err();
+    assert!(matches!(error.reason, FetchReason::Store(StoreError::WrongDigest { .. })), "{error}");
+}
+
+#[tokio::test]
+async fn a_wheel_known_from_an_earlier_run_is_opened_without_a_request() {
+    let built = demo().build();
+    let rig = Rig::new(&built, LONG).await;
+    let again = shelf(&rig.dir, &rig.remote).open_built(&built).await;
+    assert_eq!(rig.remote.requests(), 0);
+    assert_eq!(again.index, rig.wheel.index);
+    // A damaged one is read anew.
+    let path = rig.dir.path().join("wheels").join(format!("{}.json", built.sha256));
+    std::fs::write(path, "{").unwrap();
+    assert_eq!(shelf(&rig.dir, &rig.remote).open_built(&built).await.index, rig.wheel.index);
+    assert!(rig.remote.requests() > 0);
+}
