@@ -68,8 +68,6 @@ fn converse(socket: &OwnedFd, order: &[Packet<'_>]) -> Result<OwnedFd, Failure> 
     }
     // Two processes send, in either order: the old one the pidfd, the new one that it is ready.
     let (mut pidfd, mut ready) = (None, false);
-    // The process that was cloned says "ready" while its maker still sends the pidfd: either may come first.
-    let mut ready = false;
     let mut buffer = vec![0; MAX_PACKET];
     loop {
         let (size, mut descriptors) = message::receive(socket.as_fd(), &mut buffer)
@@ -84,9 +82,6 @@ fn converse(socket: &OwnedFd, order: &[Packet<'_>]) -> Result<OwnedFd, Failure> 
             }
         }
         if let Some(pidfd) = pidfd.take_if(|_| ready) {
-            return Ok(pidfd);
-        }
-        if ready && let Some(pidfd) = pidfd.take() {
             return Ok(pidfd);
         }
     }
