@@ -25,6 +25,7 @@ mod launch;
 mod script;
 
 pub use deploy::{DeployError, Deployed};
+pub(crate) use invoke::outcome_name;
 pub use invoke::{Answer, InvokeError};
 pub use launch::{LaunchError, Start};
 pub(crate) use script::EXIT_FAILED;

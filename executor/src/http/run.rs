@@ -3,10 +3,11 @@ use axum::extract::{Path, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
+use config::ExecutorSettings;
 
 use super::error::ApiError;
 use super::{App, REQUEST_ID_HEADER, START_HEADER, body};
-use crate::engine::Engine;
+use crate::engine::{Engine, outcome_name};
 use crate::name::FunctionName;
 use crate::sandbox::CallResult;
 
@@ -41,7 +42,7 @@ async fn answer(
     let (limit, timeout) = (settings.max_body_bytes, settings.request_timeout_ms);
     let event = body::read(headers, request, limit, "executor.max_body_bytes", timeout).await?;
     let answer = engine.invoke(&function, json(&event)?, request_id).await?;
-    let mut response = reply(answer.outcome.result, engine);
+    let mut response = reply(answer.outcome.result, settings);
     let start = HeaderValue::from_static(answer.start.as_str());
     response.headers_mut().insert(HeaderName::from_static(START_HEADER), start);
     Ok(response)
@@ -60,53 +61,49 @@ fn json(body: &Bytes) -> Result<&[u8], ApiError> {
     Ok(body)
 }
 
-fn reply(result: CallResult, engine: &Engine) -> Response {
-    let settings = &engine.settings.executor;
-    let failed = |status, name: &str, text: String| ApiError::new(status, name, text).into_response();
+fn reply(result: CallResult, settings: &ExecutorSettings) -> Response {
     match result {
         CallResult::Reply(json) => ([(header::CONTENT_TYPE, "application/json")], json).into_response(),
         CallResult::HandlerError { error_type, message, stack_trace } => {
-            ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, &error_type, message)
-                .with_trace(stack_trace)
-                .into_response()
+            let error = ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, &error_type, message);
+            error.with_trace(stack_trace).into_response()
         }
+        failed => {
+            let status = match failed {
+                CallResult::TimedOut => StatusCode::GATEWAY_TIMEOUT,
+                CallResult::OutOfMemory => StatusCode::INSUFFICIENT_STORAGE,
+                _ => StatusCode::BAD_GATEWAY,
+            };
+            ApiError::new(status, outcome_name(&failed), sentence(&failed, settings)).into_response()
+        }
+    }
+}
+
+/// What became of a sandbox that did not reply.
+fn sentence(result: &CallResult, settings: &ExecutorSettings) -> String {
+    let ExecutorSettings { timeout_ms, memory_bytes, max_reply_bytes, .. } = settings;
+    match result {
         CallResult::TimedOut => {
-            let text = format!(
-                "the handler ran longer than {} ms (executor.timeout_ms) and its sandbox was killed",
-                settings.timeout_ms
-            );
-            failed(StatusCode::GATEWAY_TIMEOUT, "TimedOut", text)
-        }
-        CallResult::OutOfMemory => {
-            let text = format!(
-                "the handler used more than {} bytes of memory (executor.memory_bytes) and was killed",
-                settings.memory_bytes
-            );
-            failed(StatusCode::INSUFFICIENT_STORAGE, "OutOfMemory", text)
-        }
-        CallResult::ReplyTooLarge => {
-            let text = format!(
-                "the handler's reply is larger than {} bytes (executor.max_reply_bytes)",
-                settings.max_reply_bytes
-            );
-            failed(StatusCode::BAD_GATEWAY, "ReplyTooLarge", text)
-        }
-        CallResult::Crashed { signal: Some(signal), .. } => failed(
-            StatusCode::BAD_GATEWAY,
-            "SandboxCrashed",
-            format!("the sandbox was killed by signal {signal}"),
-        ),
-        CallResult::Crashed { code, .. } => {
-            let code = code.map_or_else(|| "an unknown code".to_owned(), |code| format!("code {code}"));
-            failed(
-                StatusCode::BAD_GATEWAY,
-                "SandboxCrashed",
-                format!("the sandbox exited with {code} before it replied"),
+            format!(
+                "the handler ran longer than {timeout_ms} ms (executor.timeout_ms) and its sandbox was killed"
             )
         }
-        CallResult::Misbehaved { what } => {
-            failed(StatusCode::BAD_GATEWAY, "SandboxMisbehaved", format!("the sandbox {what}"))
+        CallResult::OutOfMemory => {
+            format!(
+                "the handler used more than {memory_bytes} bytes of memory (executor.memory_bytes) and was killed"
+            )
         }
+        CallResult::ReplyTooLarge => {
+            format!("the handler's reply is larger than {max_reply_bytes} bytes (executor.max_reply_bytes)")
+        }
+        CallResult::Crashed { signal: Some(signal), .. } => {
+            format!("the sandbox was killed by signal {signal}")
+        }
+        CallResult::Crashed { code: Some(code), .. } => {
+            format!("the sandbox exited with code {code} before it replied")
+        }
+        CallResult::Misbehaved { what } => format!("the sandbox {what}"),
+        _ => "the sandbox ended before it replied".to_owned(),
     }
 }
 
