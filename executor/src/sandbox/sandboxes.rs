@@ -81,6 +81,18 @@ impl Shared {
     }
 }
 
+impl Drop for Shared {
+    /// For a daemon that ends without [`Sandboxes::stop`] (a panic): what that would have removed is removed.
+    fn drop(&mut self) {
+        let Some(namespace) = self.namespace.get_mut().take() else { return };
+        self.known.kill_all();
+        drop(namespace);
+        if let Err(error) = self.cgroups.stop() {
+            tracing::error!(%error, "cannot remove our cgroups");
+        }
+    }
+}
+
 impl Sandboxes {
     /// Prepares the host. `stage_executable`: the program whose `main` hands hidden stages to
     /// [`stage_main`](super::stage_main); `None` for the running one.

@@ -12,7 +12,7 @@ pub(crate) struct Bench {
     pub(crate) sandboxes: Sandboxes,
     pub(crate) root: Zygote,
     pub(crate) folder: PathBuf,
-    _owned: Option<tempfile::TempDir>,
+    pub(crate) _owned: Option<tempfile::TempDir>,
     pub(crate) limits: Limits,
 }
 

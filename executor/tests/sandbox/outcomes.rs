@@ -186,3 +186,19 @@ async fn dropping_a_sandbox_in_a_call_leaves_nothing() {
     drop(leaf);
     bench.stop().await;
 }
+
+#[tokio::test]
+async fn a_daemon_that_ends_without_stopping_leaves_no_cgroup() {
+    if !tests::skip::needs_root() {
+        return;
+    }
+    let bench = bench().await;
+    let state = bench.folder.join("state");
+    let leaf = bench.leaf("def f(event):\n    return 1\n").await;
+    let Bench { sandboxes, root, _owned, .. } = bench;
+    drop((sandboxes, leaf, root));
+    // What was dropped is ended in the background; the last of it takes the rest along.
+    tokio::task::yield_now().await;
+    let left = super::bench::cgroups_of(&state);
+    assert!(left.is_empty(), "{left:?}");
+}
