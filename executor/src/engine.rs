@@ -14,7 +14,7 @@ use crate::blocking::blocking;
 use crate::functions::{Functions, RegistryError};
 use crate::logs::Logs;
 use crate::pool::{Pool, PoolLimits};
-use crate::sandbox::{Leaf, Python, Sandboxes, StartError, ZygoteError};
+use crate::sandbox::{Leaf, Sandboxes, StartError, ZygoteError};
 use crate::state_lock::{StateLock, StateLockError};
 use crate::supply::{Supply, SupplyError};
 use crate::zygotes::{PackageSet, Zygotes};
@@ -85,7 +85,7 @@ impl Engine {
         let interpreter = find_interpreter(&settings).await?;
         let (supply, sandboxes) = tokio::join!(
             Supply::open(&settings, &interpreter),
-            Sandboxes::start(&settings, python(&interpreter), stage)
+            Sandboxes::start(&settings, &interpreter, stage)
         );
         let (supply, sandboxes) = match (supply, sandboxes) {
             (Ok(supply), Ok(sandboxes)) => (supply, sandboxes),
@@ -162,13 +162,4 @@ impl Engine {
 async fn find_interpreter(settings: &Settings) -> Result<Interpreter, InterpreterError> {
     let settings = settings.clone();
     blocking(move || Interpreter::of(&settings)).await
-}
-
-fn python(interpreter: &Interpreter) -> Python {
-    let (major, minor, _) = interpreter.version;
-    Python {
-        executable: interpreter.path.clone(),
-        prefix: interpreter.base_prefix.clone(),
-        version: (major.into(), minor.into()),
-    }
 }

@@ -89,10 +89,10 @@ pub enum ZygoteError {
         /// Its error.
         reason: String,
     },
-    /// An import left threads behind: such a process must not be forked. Fork from its parent instead.
+    /// Its imports left threads behind, ended the process or took too much memory. Fork from its parent instead.
     #[error("the zygote cannot be used: {reason}")]
     Unusable {
-        /// What its imports left behind.
+        /// What its imports did.
         reason: String,
     },
     /// It did not become ready in time.

@@ -269,26 +269,15 @@ pub(super) async fn zygote(
     let ids =
         ids.ok_or_else(|| zygote_host("take a block of user ids")(io::ErrorKind::QuotaExceeded.into()))?;
     let (blocking, env_path) = (Arc::clone(&shared), spec.env_path.clone());
-    let prepare = move || -> Result<_, ZygoteError> {
-        let env = read_only(&env_path).map_err(zygote_host("open the environment"))?;
-        let (control, theirs) = packet_sockets().map_err(zygote_host("make its socket"))?;
-        let cgroup = zygote_cgroup(&blocking).map_err(zygote_host("make its cgroup"))?;
-        Ok((env, control, theirs, cgroup))
-    };
+    let prepare = move || PreparedZygote::new(&blocking, &env_path);
     let prepared =
         tokio::task::spawn_blocking(prepare).await.map_err(lost).map_err(zygote_host("prepare it"))?;
-    let (env, control, theirs, cgroup) = prepared?;
+    let PreparedZygote { env, control, theirs, cgroup } = prepared?;
     let child = match clone(&shared, &parent, "zygote", &[theirs.as_fd(), env.as_fd()]).await {
         Ok(child) => child,
         Err(error) => {
             discard(cgroup);
-            return Err(match error {
-                ExchangeError::Gone => ZygoteError::ParentGone,
-                ExchangeError::Refused(reason) => ZygoteError::Unusable { reason },
-                ExchangeError::TimedOut => {
-                    ZygoteError::TimedOut { timeout_ms: shared.settings.fork_timeout_ms }
-                }
-            });
+            return Err(zygote_error(&shared, error));
         }
     };
     drop(theirs);
@@ -298,7 +287,7 @@ pub(super) async fn zygote(
     place(process.cgroup(), maps, &parent).await.map_err(zygote_host("place it"))?;
     let namespace = namespace.map_err(zygote_host("open its user namespace"))?;
     let control = Control::new(control).map_err(zygote_host("watch its socket"))?;
-    let failed_imports = imported(&shared, &control, &ids, &spec).await?;
+    let failed_imports = imported(&shared, &process, &control, &ids, &spec).await?;
     let inner = Inner {
         control: tokio::sync::Mutex::new(control),
         process,
@@ -309,6 +298,32 @@ pub(super) async fn zygote(
         alive: AtomicBool::new(true),
     };
     Ok(Zygote { inner: Arc::new(inner) })
+}
+
+/// What a new zygote is sent, and our end of it.
+struct PreparedZygote {
+    env: OwnedFd,
+    control: OwnedFd,
+    theirs: OwnedFd,
+    cgroup: Cgroup,
+}
+
+impl PreparedZygote {
+    /// Blocks.
+    fn new(shared: &Shared, env_path: &Path) -> Result<PreparedZygote, ZygoteError> {
+        let env = read_only(env_path).map_err(zygote_host("open the environment"))?;
+        let (control, theirs) = packet_sockets().map_err(zygote_host("make its socket"))?;
+        let cgroup = zygote_cgroup(shared).map_err(zygote_host("make its cgroup"))?;
+        Ok(PreparedZygote { env, control, theirs, cgroup })
+    }
+}
+
+fn zygote_error(shared: &Shared, error: ExchangeError) -> ZygoteError {
+    match error {
+        ExchangeError::Gone => ZygoteError::ParentGone,
+        ExchangeError::Refused(reason) => ZygoteError::Unusable { reason },
+        ExchangeError::TimedOut => ZygoteError::TimedOut { timeout_ms: shared.settings.fork_timeout_ms },
+    }
 }
 
 /// Its ids must lie within its parent's user namespace: a zygote of the host's has none of its own.
@@ -322,6 +337,7 @@ fn block_below(shared: &Shared, parent: &Zygote) -> Option<Ids> {
 /// Lets it take its steps and import; returns what could not be imported.
 async fn imported(
     shared: &Shared,
+    process: &Process,
     control: &Control,
     ids: &Ids,
     spec: &ZygoteSpec,
@@ -338,9 +354,18 @@ async fn imported(
         control.report().await
     };
     let report = tokio::time::timeout(Duration::from_millis(timeout_ms), exchange).await;
-    let report = report
-        .map_err(|_| ZygoteError::TimedOut { timeout_ms })?
-        .map_err(zygote_host("wait for its imports"))?;
+    let Ok(report) = report.map_err(|_| ZygoteError::TimedOut { timeout_ms })? else {
+        let out_of_memory = process.cgroup().is_some_and(|cgroup| cgroup.oom_kills() > 0);
+        let reason = if out_of_memory {
+            format!(
+                "its imports need more than executor.zygote_memory_bytes ({} bytes)",
+                shared.settings.zygote_memory_bytes
+            )
+        } else {
+            "its imports ended the process".to_owned()
+        };
+        return Err(ZygoteError::Unusable { reason });
+    };
     if let Some(step) = report.step {
         return Err(ZygoteError::Step { step, reason: report.error });
     }

@@ -46,20 +46,22 @@ struct When {
 /// Compiles a policy to the kernel's instructions, one program a filter.
 pub(super) fn compile(policy: &'static str, text: &str) -> Result<Vec<Vec<u8>>, StartError> {
     let wrong = |reason: String| StartError::Policy { policy, reason };
-    let parsed: Policy = toml::from_str(text).map_err(|error| wrong(error.to_string()))?;
-    parsed.filter.iter().map(|filter| program(filter).map_err(wrong)).collect()
+    compile_for(std::env::consts::ARCH, text).map_err(wrong)
 }
 
-fn program(filter: &Filter) -> Result<Vec<u8>, String> {
+fn compile_for(machine: &str, text: &str) -> Result<Vec<Vec<u8>>, String> {
+    let parsed: Policy = toml::from_str(text).map_err(|error| error.to_string())?;
+    parsed.filter.iter().map(|filter| program(filter, machine)).collect()
+}
+
+fn program(filter: &Filter, machine: &str) -> Result<Vec<u8>, String> {
     let document = json!({ "filter": {
         "mismatch_action": action(&filter.otherwise)?,
         "match_action": action(&filter.listed)?,
-        "filter": rules(filter),
+        "filter": rules(filter, machine),
     }});
-    let machine = std::env::consts::ARCH
-        .try_into()
-        .map_err(|_| format!("no seccomp support for {}", std::env::consts::ARCH))?;
-    let programs: BTreeMap<_, _> = seccompiler::compile_from_json(document.to_string().as_bytes(), machine)
+    let target = machine.try_into().map_err(|_| format!("no seccomp support for {machine}"))?;
+    let programs: BTreeMap<_, _> = seccompiler::compile_from_json(document.to_string().as_bytes(), target)
         .map_err(|error| error.to_string())?
         .into_iter()
         .collect();
@@ -74,8 +76,8 @@ fn bytes(instruction: &seccompiler::sock_filter) -> [u8; 8] {
     [c0, c1, instruction.jt, instruction.jf, k0, k1, k2, k3]
 }
 
-fn rules(filter: &Filter) -> Vec<Value> {
-    let own = if cfg!(target_arch = "aarch64") { &filter.machine.aarch64 } else { &filter.machine.x86_64 };
+fn rules(filter: &Filter, machine: &str) -> Vec<Value> {
+    let own = if machine == "aarch64" { &filter.machine.aarch64 } else { &filter.machine.x86_64 };
     let mut rules: Vec<Value> =
         filter.calls.iter().chain(own).map(|call| json!({ "syscall": call })).collect();
     for when in &filter.machine.when {
@@ -109,6 +111,15 @@ mod tests {
         assert_eq!(leaf.len(), 2);
         let instructions: usize = leaf.iter().map(|program| program.len() / 8).sum();
         assert!(instructions < 120, "{instructions} instructions are loaded at each fork");
+    }
+
+    #[test]
+    fn every_call_is_known_on_every_machine() {
+        for machine in ["x86_64", "aarch64"] {
+            for text in [config::seccomp::ZYGOTE, config::seccomp::LEAF] {
+                compile_for(machine, text).unwrap();
+            }
+        }
     }
 
     #[test]

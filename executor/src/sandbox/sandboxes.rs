@@ -104,10 +104,12 @@ impl Sandboxes {
         if !nix::unistd::geteuid().is_root() {
             return Err(StartError::NotRoot);
         }
+        let python = python.into();
+        python.check()?;
         let name = cgroup_name(&settings.state);
         let cgroups = Cgroups::start(Parents::find(&settings.executor.cgroup_parent)?, &name)?;
         let undo = cgroups.clone();
-        let built = Shared::build(settings, python.into(), stage_executable, cgroups).await;
+        let built = Shared::build(settings, python, stage_executable, cgroups).await;
         if built.is_err() {
             undo.stop().ok();
         }

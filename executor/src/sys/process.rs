@@ -119,24 +119,6 @@ impl IdMaps {
     /// The kernel takes a map only from a process in the namespace itself or in its parent, and a process with
     /// threads cannot enter one. So a child that shares our memory does it, as posix_spawn's does, and we wait.
     pub(crate) fn write_within(&self, parent: BorrowedFd<'_>) -> io::Result<()> {
-        struct Job<'a> {
-            maps: &'a IdMaps,
-            namespace: libc::c_int,
-            error: libc::c_int,
-        }
-        extern "C" fn child(argument: *mut libc::c_void) -> libc::c_int {
-            // SAFETY: the caller passes a Job that outlives this child, and is suspended while it runs.
-            let job = unsafe { &mut *argument.cast::<Job<'_>>() };
-            // SAFETY: system calls alone; this child has its own file system state and one thread, as setns asks.
-            job.error = unsafe {
-                if libc::setns(job.namespace, libc::CLONE_NEWUSER) < 0 {
-                    *libc::__errno_location()
-                } else {
-                    job.maps.write()
-                }
-            };
-            0
-        }
         const STACK_WORDS: usize = 8 * 1024;
         let mut stack = vec![0u128; STACK_WORDS];
         let mut job = Job { maps: self, namespace: parent.as_raw_fd(), error: 0 };
@@ -148,7 +130,7 @@ impl IdMaps {
         let pid = unsafe {
             let top = stack.as_mut_ptr().add(STACK_WORDS);
             let flags = libc::CLONE_VM | libc::CLONE_VFORK;
-            libc::clone(child, top.cast(), flags, (&raw mut job).cast())
+            libc::clone(write_in_child, top.cast(), flags, (&raw mut job).cast())
         };
         let error = io::Error::last_os_error();
         let restored = pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(&before), None);
@@ -160,4 +142,25 @@ impl IdMaps {
         restored?;
         if job.error == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(job.error)) }
     }
+}
+
+/// What [`IdMaps::write_within`] shares with its child.
+struct Job<'a> {
+    maps: &'a IdMaps,
+    namespace: libc::c_int,
+    error: libc::c_int,
+}
+
+extern "C" fn write_in_child(argument: *mut libc::c_void) -> libc::c_int {
+    // SAFETY: the caller passes a Job that outlives this child, and is suspended while it runs.
+    let job = unsafe { &mut *argument.cast::<Job<'_>>() };
+    // SAFETY: system calls alone; this child has its own file system state and one thread, as setns asks.
+    job.error = unsafe {
+        if libc::setns(job.namespace, libc::CLONE_NEWUSER) < 0 {
+            *libc::__errno_location()
+        } else {
+            job.maps.write()
+        }
+    };
+    0
 }
