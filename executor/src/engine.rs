@@ -82,6 +82,9 @@ impl Engine {
         lock: StateLock,
         stage: Option<PathBuf>,
     ) -> Result<Arc<Engine>, EngineError> {
+        if !nix::unistd::geteuid().is_root() {
+            return Err(EngineError::NotRoot);
+        }
         let interpreter = find_interpreter(&settings).await?;
         let (supply, sandboxes) = tokio::join!(
             Supply::open(&settings, &interpreter),

@@ -406,3 +406,51 @@ fn a_wheel_that_is_not_what_it_says_is_refused_by_name() {
     let mut world = world;
     world.exec.expect_in_log("broken");
 }
+
+/// A run that was begun and whose script has said so.
+fn begin_run(dir: &TestDir, script: &std::path::Path) -> std::process::Child {
+    let mut command = dir.command("ol-exec");
+    command.arg("run").arg(script).stdout(std::process::Stdio::piped());
+    let mut child = tests::guard::spawn(command).unwrap();
+    let mut line = [0; 6];
+    std::io::Read::read_exact(child.stdout.as_mut().unwrap(), &mut line).unwrap();
+    assert_eq!(&line, b"begun\n");
+    child
+}
+
+const ENDLESS: &str = "import time\nprint('begun', flush=True)\ntime.sleep(3600)\n";
+
+#[test]
+fn a_signal_ends_a_run_and_takes_everything_down() {
+    let Some(World { exec, dir, .. }) = world("") else { return };
+    let script = dir.write("endless.py", ENDLESS);
+    let interrupt = |mut run: std::process::Child| {
+        let pid = nix::unistd::Pid::from_raw(run.id().cast_signed());
+        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGINT).unwrap();
+        assert_eq!(run.wait().unwrap().code(), Some(130));
+    };
+    // Through the daemon: its sandbox goes; the daemon stays.
+    interrupt(begin_run(&dir, &script));
+    assert_eq!(exec.send("POST", "/run/h", "{\"kind\": \"echo\"}").status, 200);
+    exec.stop();
+    // In the process itself.
+    interrupt(begin_run(&dir, &script));
+    assert!(dir.leftovers().is_empty(), "{}", dir.leftovers());
+}
+
+#[test]
+fn runs_beside_each_other_share_one_state_folder() {
+    let Some(World { exec, dir, .. }) = world("") else { return };
+    exec.stop();
+    let script = dir.write("quick.py", "import sys\nprint('ran', sys.argv[1])\n");
+    std::thread::scope(|scope| {
+        for number in ["1", "2", "3", "4"] {
+            let (dir, script) = (&dir, script.to_str().unwrap());
+            scope.spawn(move || {
+                let run = dir.run("ol-exec", ["run", script, number]);
+                assert_eq!((run.code, run.stdout), (Some(0), format!("ran {number}\n")), "{}", run.stderr);
+            });
+        }
+    });
+    assert!(dir.leftovers().is_empty(), "{}", dir.leftovers());
+}

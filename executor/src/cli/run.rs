@@ -1,4 +1,5 @@
 use std::path::PathBuf;
+use std::pin::pin;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,7 +12,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::client::Client;
 use super::signals::Signals;
 use super::{Output, output};
-use crate::engine::{Engine, ScriptEvent, ScriptRequest};
+use crate::engine::{Engine, ScriptEnd, ScriptEvent, ScriptRequest};
 use crate::http::{self, Listeners};
 use crate::sandbox::Stream;
 use crate::state_lock::{StateLock, StateLockError};
@@ -40,16 +41,14 @@ pub(super) async fn run(settings: Settings, args: RunArgs, mut out: Output) -> a
     let source = std::fs::read_to_string(&args.script)
         .with_context(|| format!("cannot read the script {}", args.script.display()))?;
     let request = request(&args)?;
-    let running = async {
-        match way(&settings, &mut out).await? {
-            Way::Daemon(client) => through_daemon(client, &request, &source, &mut out).await,
-            Way::Here(lock) => here(settings, *lock, request, source, &mut out).await,
-        }
+    let way = tokio::select! {
+        way = way(&settings, &mut out) => way?,
+        signal = signals.next() => return Ok(ExitCode::from(128 + signal)),
     };
-    // Dropping the run kills the sandbox: through the daemon's socket, or with everything else of this process.
-    tokio::select! {
-        code = running => code,
-        signal = signals.next() => Ok(ExitCode::from(128 + signal)),
+    let mut printer = Printer { out, signals };
+    match way {
+        Way::Daemon(client) => through_daemon(client, &request, &source, &mut printer).await,
+        Way::Here(lock) => here(settings, *lock, request, source, &mut printer).await,
     }
 }
 
@@ -91,31 +90,39 @@ async fn way(settings: &Settings, out: &mut Output) -> anyhow::Result<Way> {
     }
 }
 
+/// Hanging up, as a signal makes us do, kills the script in the daemon.
 async fn through_daemon(
     client: Client,
     request: &ScriptRequest,
     source: &str,
-    out: &mut Output,
+    printer: &mut Printer,
 ) -> anyhow::Result<ExitCode> {
     let (sender, receiver) = mpsc::channel(16);
-    let (sent, code) = tokio::join!(client.script(request, source, sender), print(receiver, out));
-    sent?;
+    let mut printing = pin!(printer.print(receiver));
+    let code = tokio::select! {
+        code = &mut printing => code,
+        sent = client.script(request, source, sender) => {
+            sent?;
+            printing.await
+        }
+    };
     code.context("ol-exec serve went away before the script had ended")
 }
 
-/// A daemon for the length of this run: it answers the unix socket, so that runs beside it share what it has.
+/// A daemon for the length of this run: it answers the unix socket, so that runs beside it share what it has. Whatever
+/// happens once it has started, it is taken down in order.
 async fn here(
     settings: Settings,
     lock: StateLock,
     request: ScriptRequest,
     source: String,
-    out: &mut Output,
+    printer: &mut Printer,
 ) -> anyhow::Result<ExitCode> {
-    out.progress("starting: mounting packages, preparing sandboxes");
+    printer.out.progress("starting: mounting packages, preparing sandboxes");
     let engine = Engine::start(settings.clone(), lock, None).await?;
     let guard = StopGuard::new(settings, engine.clone()).await;
     let (sender, receiver) = mpsc::channel(16);
-    let ((), code) = tokio::join!(engine.run_script(request, source, sender), print(receiver, out));
+    let ((), code) = tokio::join!(engine.run_script(request, source, sender), printer.print(receiver));
     guard.stop().await;
     code.context("the script's end was lost")
 }
@@ -152,27 +159,41 @@ impl StopGuard {
     }
 }
 
-/// Prints events until the end; `None` where the end never came. Output that nobody reads ends the script, as
-/// SIGPIPE would.
-async fn print(mut events: mpsc::Receiver<ScriptEvent>, out: &mut Output) -> Option<ExitCode> {
-    while let Some(event) = events.recv().await {
-        match event {
-            ScriptEvent::Progress(text) => out.progress(&text),
-            ScriptEvent::Output(Stream::Stdout, bytes) => {
-                if !out.stdout(&bytes) {
-                    return Some(ExitCode::from(128 + 13));
+struct Printer {
+    out: Output,
+    signals: Signals,
+}
+
+impl Printer {
+    /// Prints events until the end; `None` where the end never came. A signal ends it, and so does output that nobody
+    /// reads, as SIGPIPE would; the events' sender then sees its receiver gone.
+    async fn print(&mut self, mut events: mpsc::Receiver<ScriptEvent>) -> Option<ExitCode> {
+        loop {
+            let event = tokio::select! {
+                event = events.recv() => event?,
+                signal = self.signals.next() => return Some(ExitCode::from(128 + signal)),
+            };
+            match event {
+                ScriptEvent::Progress(text) => self.out.progress(&text),
+                ScriptEvent::Output(Stream::Stdout, bytes) => {
+                    if !self.out.stdout(&bytes) {
+                        return Some(ExitCode::from(128 + SIGPIPE));
+                    }
                 }
-            }
-            ScriptEvent::Output(Stream::Stderr, bytes) => out.stderr(&bytes),
-            ScriptEvent::End(end) => {
-                out.clear();
-                let code = u8::try_from(end.exit_code & 0xff).unwrap_or(1);
-                return Some(match end.error {
-                    Some(error) => output::failed(&error, code),
-                    None => ExitCode::from(code),
-                });
+                ScriptEvent::Output(Stream::Stderr, bytes) => self.out.stderr(&bytes),
+                ScriptEvent::End(end) => return Some(self.end(&end)),
             }
         }
     }
-    None
+
+    fn end(&mut self, end: &ScriptEnd) -> ExitCode {
+        self.out.clear();
+        let code = u8::try_from(end.exit_code & 0xff).unwrap_or(1);
+        match &end.error {
+            Some(error) => output::failed(error, code),
+            None => ExitCode::from(code),
+        }
+    }
 }
+
+const SIGPIPE: u8 = 13;

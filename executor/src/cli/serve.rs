@@ -14,11 +14,8 @@ pub(super) async fn serve(settings: Settings, out: Output) -> anyhow::Result<Exi
     let lock = StateLock::take(&settings.state)?;
     // Bound first: a port in use is told before anything is mounted. Answered only when all is ready.
     let listeners = Listeners::bind(&settings, true).await?;
-    let started = tokio::select! {
-        started = Engine::start(settings.clone(), lock, None) => started,
-        signal = signals.next() => return Ok(ExitCode::from(128 + signal)),
-    };
-    let engine = started?;
+    // A signal that comes meanwhile is kept, and heeded below: half a start cannot be taken down in order.
+    let engine = Engine::start(settings.clone(), lock, None).await?;
     let address = listeners.address().map(|address| format!("http://{address} and ")).unwrap_or_default();
     out.line(&format!("ol-exec: ready on {address}{}", listeners.socket().display()));
     let (shared, local) = (http::router(engine.clone()), http::local_router(engine.clone()));
