@@ -118,12 +118,7 @@ impl Packages {
             let mounted = packages.mounted.lock().unwrap_or_else(PoisonError::into_inner).take();
             if let Some(mounted) = mounted {
                 // Not on this thread: the kernel may need answers of tasks to let go.
-                let packages = packages.clone();
-                let _ = tokio::task::spawn_blocking(move || {
-                    mounted.unmount();
-                    packages.store.close();
-                })
-                .await;
+                let _ = tokio::task::spawn_blocking(move || mounted.unmount()).await;
             }
         }
     }

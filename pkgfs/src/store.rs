@@ -1,9 +1,8 @@
 //! The store: one read-only file a member, named by its SHA-256, so that equal files of all releases are kept once.
 //!
 //! A file appears by rename after its digest was checked, so a killed process leaves nothing half written. Files are
-//! not synced one by one: that costs 3 ms each, an import reads hundreds. Instead the store remembers in which boot
-//! it was open; where that boot ended without a clean stop, each file's digest is checked again before it is first
-//! served. The size is bounded: least recently used files go first. Readers that hold a file open keep
+//! not synced: that costs 3 ms each, and an import reads hundreds. Instead, after a restart of the machine, which may
+//! have been a crash, each file's digest is checked once more before it is served. The size is bounded: least recently used files go first. Readers that hold a file open keep
 //! reading it after it went.
 
 mod marker;
@@ -76,26 +75,18 @@ impl Store {
         for first in 0..=u8::MAX {
             make_folder(&root.join(format!("{first:02x}")))?;
         }
-        let suspect = marker::was_interrupted(root);
+        let suspect = marker::is_of_another_boot(root);
         let mut kept = Kept { sizes: LruCache::unbounded(), bytes: 0 };
         for (_, digest, size) in scan(root)? {
             kept.sizes.put(digest, Item { size, suspect });
             kept.bytes += size;
         }
-        if !suspect || kept.sizes.is_empty() {
-            marker::opened(root)?;
+        // While files of another boot are unchecked, its name stays: they must be suspect to the next run too.
+        if suspect && kept.sizes.is_empty() {
+            marker::write(root)?;
         }
         let open = LruCache::new(NonZeroUsize::new(max_open_files).unwrap_or(NonZeroUsize::MIN));
         Ok(Store { root: root.to_owned(), max_bytes, kept: Mutex::new(kept), open: Mutex::new(open) })
-    }
-
-    /// Says that all is on disk. Until it is called, a crash of the machine makes every file suspect.
-    pub(crate) fn close(&self) {
-        let suspects = lock(&self.kept).sizes.iter().any(|(_, item)| item.suspect);
-        // The time before the crash is still the one to answer for: the marker of its boot stays.
-        if !suspects && let Err(error) = marker::closed(&self.root) {
-            tracing::info!(%error, "the store is not marked as clean; it will be checked after a restart of the machine");
-        }
     }
 
     /// Whether the member is there and must be checked before it is served.
@@ -111,7 +102,7 @@ impl Store {
         let whole = Sha256::of_file(&self.path(digest)).is_ok_and(|found| found == *digest);
         let mut kept = lock(&self.kept);
         if !whole {
-            tracing::warn!(member = %digest, "a file of the store was damaged by a crash; it is fetched again");
+            tracing::warn!(member = %digest, "a file of the store was damaged, by a crash perhaps; it is fetched again");
             kept.remove(digest);
             let _ = fs::remove_file(self.path(digest));
         } else if let Some(item) = kept.sizes.peek_mut(digest) {

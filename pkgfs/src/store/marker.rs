@@ -1,31 +1,21 @@
-//! Which boot the store was open in, and whether it was closed: `<store>/boot`.
+//! In which boot of the machine the files of the store were written: `<store>/boot`.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io;
 use std::path::Path;
 
 const NAME: &str = "boot";
-const CLOSED: &str = "closed";
 
-/// Whether the machine may have crashed with files of this store unwritten: it was not closed, and this is another
-/// boot. A killed process does no harm as long as the kernel lives.
-pub(super) fn was_interrupted(root: &Path) -> bool {
-    match fs::read_to_string(root.join(NAME)) {
-        Ok(text) => text != CLOSED && text != boot(),
-        // Never opened before, or by nobody who can be trusted.
-        Err(_) => true,
-    }
+/// Whether files may be damaged: they were written before the machine was last started, and perhaps not to the end.
+/// A killed process does no harm as long as the kernel lives.
+pub(super) fn is_of_another_boot(root: &Path) -> bool {
+    let boot = boot();
+    boot.is_empty() || fs::read_to_string(root.join(NAME)).ok() != Some(boot)
 }
 
-/// From now on files may be unwritten.
-pub(super) fn opened(root: &Path) -> io::Result<()> {
+/// From now on files are of this boot.
+pub(super) fn write(root: &Path) -> io::Result<()> {
     crate::durable::write(&root.join(NAME), boot().as_bytes())
-}
-
-/// All files are written.
-pub(super) fn closed(root: &Path) -> io::Result<()> {
-    nix::unistd::syncfs(&File::open(root)?)?;
-    crate::durable::write(&root.join(NAME), CLOSED.as_bytes())
 }
 
 /// Changes with each start of the kernel (random(4)).
