@@ -9,7 +9,7 @@ use std::ffi::OsStr;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use fuser::{
     AccessFlags, BsdFileFlags, Errno, FileAttr, FileHandle, FileType, Filesystem, FopenFlags, Generation,
@@ -19,7 +19,7 @@ use fuser::{
 };
 use tokio::runtime::Handle;
 
-use crate::namespace::{Answer, Attr, Data, Failure, Kind, Namespace, Outcome};
+use crate::namespace::{Answer, Attr, Data, FOREVER, Failure, Kind, Namespace, Outcome};
 use crate::store::Store;
 
 use listing::{Listed, of_folder, of_listing};
@@ -32,7 +32,7 @@ const WANTED: [InitFlags; 7] = [
     InitFlags::FUSE_READDIRPLUS_AUTO,
     InitFlags::FUSE_PARALLEL_DIROPS,
     InitFlags::FUSE_CACHE_SYMLINKS,
-    // Listings of the growing levels are dropped when their time of change moves.
+    // A listing that the kernel kept is dropped when the folder's time of change moves.
     InitFlags::FUSE_AUTO_INVAL_DATA,
     InitFlags::FUSE_NO_OPEN_SUPPORT,
     InitFlags::FUSE_NO_OPENDIR_SUPPORT,
@@ -101,9 +101,7 @@ fn missing() -> FileAttr {
 fn reply_entry(reply: ReplyEntry, answer: Result<Answer, Failure>) {
     match answer {
         Ok(Answer { attr: Some(attr), ttl }) => {
-            // Folders above the immutable trees change their time; their attributes are asked for each time.
-            let attr_ttl = if attr.grows { Duration::ZERO } else { ttl };
-            reply.entry_with_ttls(&attr_ttl, &ttl, &file_attr(&attr), GENERATION);
+            reply.entry(&ttl, &file_attr(&attr), GENERATION);
         }
         Ok(Answer { attr: None, ttl }) if ttl.is_zero() => reply.error(Errno::ENOENT),
         Ok(Answer { attr: None, ttl }) => reply.entry(&ttl, &missing(), GENERATION),
@@ -148,7 +146,7 @@ fn read_full(file: &std::fs::File, buffer: &mut [u8], offset: u64) -> io::Result
 
 impl Frontend {
     fn listed(&self, ino: INodeNo, offset: u64) -> Listed {
-        let own = self.namespace.attributes(ino.0).map_or_else(|_| Attr::folder(ino.0), |(attr, _)| attr);
+        let own = self.namespace.attributes(ino.0).unwrap_or_else(|_| Attr::folder(ino.0));
         Listed { own, parent: self.namespace.parent(ino.0), offset }
     }
 }
@@ -179,7 +177,7 @@ impl Filesystem for Frontend {
 
     fn getattr(&self, _: &Request, ino: INodeNo, _: Option<FileHandle>, reply: ReplyAttr) {
         match self.namespace.attributes(ino.0) {
-            Ok((attr, ttl)) => reply.attr(&ttl, &file_attr(&attr)),
+            Ok(attr) => reply.attr(&FOREVER, &file_attr(&attr)),
             Err(failure) => reply.error(errno(failure)),
         }
     }

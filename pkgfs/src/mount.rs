@@ -14,12 +14,13 @@ use std::sync::mpsc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use fuser::{Config, Session, SessionACL};
+use fuser::{Config, INodeNo, Notifier, Session, SessionACL};
 use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use tokio::sync::watch;
 
 use crate::fs::Frontend;
+use crate::namespace::Kernel;
 
 pub use error::MountError;
 use table::Entry;
@@ -44,7 +45,11 @@ pub(crate) struct Mounted {
 
 impl Mounted {
     /// Mounts at `point`, which is made if need be, and serves it with `threads` threads.
-    pub(crate) fn new(frontend: Frontend, point: &Path, threads: usize) -> Result<Mounted, MountError> {
+    pub(crate) fn new(
+        frontend: Frontend,
+        point: &Path,
+        threads: usize,
+    ) -> Result<(Mounted, Kernel), MountError> {
         if !nix::unistd::geteuid().is_root() {
             return Err(MountError::NotRoot);
         }
@@ -63,8 +68,15 @@ impl Mounted {
         let mut mounted = Mounted { device: table::device_at(&point), point, session: None, ended };
         let session = serve(frontend, device.into(), threads, sender);
         let failed = |source| MountError::Failed { point: mounted.point.clone(), source };
-        mounted.session = Some(session.map_err(failed)?);
-        Ok(mounted)
+        let (session, notifier) = session.map_err(failed)?;
+        mounted.session = Some(session);
+        let kernel = Kernel(Box::new(move |ino| {
+            // An inode that the kernel does not know is no error; any other is a listing that stays old.
+            if let Err(error) = notifier.inval_inode(INodeNo(ino), 0, 0) {
+                tracing::info!(%error, "the kernel could not be told of a change");
+            }
+        }));
+        Ok((mounted, kernel))
     }
 
     /// Where it is.
@@ -118,16 +130,18 @@ fn serve(
     device: OwnedFd,
     threads: usize,
     ended: watch::Sender<bool>,
-) -> io::Result<JoinHandle<io::Result<()>>> {
+) -> io::Result<(JoinHandle<io::Result<()>>, Notifier)> {
     let mut config = Config::default();
     config.n_threads = Some(threads.max(1));
     config.acl = SessionACL::All;
     let session = Session::from_fd(frontend, device, SessionACL::All, config)?;
-    std::thread::Builder::new().name("fuse".into()).spawn(move || {
+    let notifier = session.notifier();
+    let thread = std::thread::Builder::new().name("fuse".into()).spawn(move || {
         let outcome = session.run();
         ended.send_replace(true);
         outcome
-    })
+    })?;
+    Ok((thread, notifier))
 }
 
 /// Takes away the mount of ours that stands at `point`; a daemon behind it stops after its last user.

@@ -7,7 +7,7 @@ mod answer;
 mod catalogue;
 
 use std::collections::HashMap;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::time::{Duration, SystemTime};
 
 use mirror::{ProjectName, Sha256};
@@ -20,8 +20,8 @@ use crate::remote::{PageWheel, Remote};
 use crate::tree::{Content, Draft, FileNode, Folder, Inodes, Node, TreeBuilder, identity, leaf};
 use crate::wheel::Shelf;
 
-pub(crate) use answer::{Answer, Attr, Data, Failure, Kind, Outcome};
-use catalogue::Catalogue;
+pub(crate) use answer::{Answer, Attr, Data, Failure, Kernel, Kind, Outcome};
+use catalogue::{Catalogue, Releases};
 
 /// Inode of the mount's root, as FUSE has it.
 pub(crate) const ROOT: u64 = 1;
@@ -60,6 +60,7 @@ pub(crate) struct Namespace {
     catalogue: Catalogue,
     levels: RwLock<HashMap<u64, Level>>,
     negative_ttl: Duration,
+    kernel: OnceLock<Kernel>,
 }
 
 impl Namespace {
@@ -83,6 +84,7 @@ impl Namespace {
             catalogue,
             levels,
             negative_ttl,
+            kernel: OnceLock::new(),
         })
     }
 
@@ -101,19 +103,48 @@ impl Namespace {
         Outcome::Later(Box::pin(async move { this.lookup_level(level, &name).await }))
     }
 
-    /// The attributes of an inode, and how long they hold.
-    pub(crate) fn attributes(&self, ino: u64) -> Result<(Attr, Duration), Failure> {
+    /// The attributes of an inode; they hold until [`invalidate`](Namespace::invalidate) says otherwise.
+    pub(crate) fn attributes(&self, ino: u64) -> Result<Attr, Failure> {
         if let Some(node) = self.inodes.get(ino) {
-            return Ok((Attr::of(&node), FOREVER));
+            return Ok(Attr::of(&node));
         }
         match self.level(ino) {
-            Some(Level::Wheel(_) | Level::Environment(_) | Level::Bytecode(_)) => {
-                Ok((Attr::folder(ino), FOREVER))
-            }
-            // Asked for again each time, so that a change of the time of change drops the kernel's cached listing.
-            Some(_) => Ok((self.level_attr(ino), Duration::ZERO)),
+            Some(Level::Wheel(_) | Level::Environment(_) | Level::Bytecode(_)) => Ok(Attr::folder(ino)),
+            Some(_) => Ok(self.level_attr(ino)),
             None => Err(Failure::Stale),
         }
+    }
+
+    /// Says how the kernel is told to forget what it knows of a folder.
+    pub(crate) fn set_kernel(&self, kernel: Kernel) {
+        let _ = self.kernel.set(kernel);
+    }
+
+    /// A growing folder has changed.
+    pub(crate) fn invalidate(&self, ino: u64) {
+        if let Some(Kernel(forget)) = self.kernel.get() {
+            forget(ino);
+        }
+    }
+
+    /// The project's releases; what the kernel kept of its listings goes where they changed.
+    async fn releases(&self, project: &ProjectName) -> Result<Option<Arc<Releases>>, Failure> {
+        let before = self.catalogue.changed(Some(project));
+        let releases = self.catalogue.releases(project).await?;
+        if before != self.catalogue.changed(Some(project)) {
+            self.invalidate(ROOT);
+            self.levels_of(project).into_iter().for_each(|ino| self.invalidate(ino));
+        }
+        Ok(releases)
+    }
+
+    fn levels_of(&self, project: &ProjectName) -> Vec<u64> {
+        let of_project = |level: &Level| match level {
+            Level::Project(known) | Level::Release(known, _) => known == project,
+            _ => false,
+        };
+        let levels = self.levels.read().unwrap_or_else(PoisonError::into_inner);
+        levels.iter().filter(|(_, level)| of_project(level)).map(|(ino, _)| *ino).collect()
     }
 
     /// The target of a link.
@@ -228,18 +259,18 @@ impl Namespace {
             Level::Root => {
                 // Only the normalised spelling is a name: any other would be a second folder of the same project.
                 let Ok(project) = name.parse::<ProjectName>() else { return Ok(absent) };
-                if project.as_str() != name || self.catalogue.releases(&project).await?.is_none() {
+                if project.as_str() != name || self.releases(&project).await?.is_none() {
                     return Ok(absent);
                 }
                 Ok(found(self.level_attr(self.project_ino(&project))))
             }
-            Level::Project(project) => match self.catalogue.releases(&project).await? {
+            Level::Project(project) => match self.releases(&project).await? {
                 Some(releases) if releases.contains_key(name) => {
                     Ok(found(self.level_attr(self.release_ino(&project, name))))
                 }
                 _ => Ok(absent),
             },
-            Level::Release(project, version) => match self.catalogue.wheel(&project, &version, name).await? {
+            Level::Release(project, version) => match self.wheel(&project, &version, name).await? {
                 Some(wheel) => Ok(found(Attr::folder(self.wheel_tree(&wheel).await?.ino))),
                 None => Ok(absent),
             },
@@ -272,12 +303,12 @@ impl Namespace {
                 Ok(ids.into_iter().map(|id| (id.clone(), Attr::folder(self.environment_ino(&id)))).collect())
             }
             Level::Project(project) => {
-                let releases = self.catalogue.releases(&project).await?.unwrap_or_default();
+                let releases = self.releases(&project).await?.unwrap_or_default();
                 let versions = releases.keys().cloned();
                 Ok(versions.map(|v| (v.clone(), self.level_attr(self.release_ino(&project, &v)))).collect())
             }
             Level::Release(project, version) => {
-                let releases = self.catalogue.releases(&project).await?.unwrap_or_default();
+                let releases = self.releases(&project).await?.unwrap_or_default();
                 let wheels = releases.get(&version).into_iter().flat_map(|wheels| wheels.iter());
                 Ok(wheels.map(|(tag, wheel)| (tag.clone(), Attr::folder(self.wheel_ino(wheel)))).collect())
             }
@@ -287,6 +318,16 @@ impl Namespace {
                 Ok(self.environment(&id).await?.map(|folder| entries(&folder)).unwrap_or_default())
             }
         }
+    }
+
+    async fn wheel(
+        &self,
+        project: &ProjectName,
+        version: &str,
+        tag: &str,
+    ) -> Result<Option<PageWheel>, Failure> {
+        let releases = self.releases(project).await?;
+        Ok(releases.and_then(|releases| releases.get(version)?.get(tag).cloned()))
     }
 
     async fn wheel_tree(&self, wheel: &PageWheel) -> Result<Arc<Folder>, Failure> {
@@ -327,7 +368,7 @@ impl Namespace {
             Some(Level::Environments) => self.environments.changed(),
             _ => None,
         };
-        Attr { changed: changed.unwrap_or(SystemTime::UNIX_EPOCH), grows: true, ..Attr::folder(ino) }
+        Attr { changed: changed.unwrap_or(SystemTime::UNIX_EPOCH), ..Attr::folder(ino) }
     }
 
     fn project_ino(&self, project: &ProjectName) -> u64 {

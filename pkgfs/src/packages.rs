@@ -14,7 +14,7 @@ use crate::environment::{EnvError, Environment, Environments};
 use crate::fetch::{FetchLimits, Fetcher};
 use crate::fs::Frontend;
 use crate::mount::{MountError, Mounted};
-use crate::namespace::Namespace;
+use crate::namespace::{self, Namespace};
 use crate::remote::Remote;
 use crate::store::Store;
 use crate::tree::Inodes;
@@ -34,6 +34,7 @@ enum Inner {
 #[derive(Debug)]
 pub(crate) struct Embedded {
     environments: Arc<Environments>,
+    namespace: Arc<Namespace>,
     shelf: Arc<Shelf>,
     store: Arc<Store>,
     mount: PathBuf,
@@ -162,11 +163,12 @@ impl Embedded {
         let negative = Duration::from_millis(own.negative_ttl_ms);
         let namespace =
             Namespace::new(inodes, shelf.clone(), fetcher, environments.clone(), bytecode, remote, negative);
-        let frontend = Frontend::new(namespace, store.clone(), runtime);
-        let mounted = Mounted::new(frontend, &settings.mount, own.fuse_threads)?;
+        let frontend = Frontend::new(namespace.clone(), store.clone(), runtime);
+        let (mounted, kernel) = Mounted::new(frontend, &settings.mount, own.fuse_threads)?;
+        namespace.set_kernel(kernel);
         let mount = mounted.point().to_owned();
         let mounted = Mutex::new(Some(mounted));
-        Ok(Embedded { environments, shelf, store, mount, mounted, _lock: lock })
+        Ok(Embedded { environments, namespace, shelf, store, mount, mounted, _lock: lock })
     }
 
     pub(crate) async fn create(
@@ -174,7 +176,12 @@ impl Embedded {
         lock: &Lock,
         interpreter: &Interpreter,
     ) -> Result<Environment, EnvError> {
-        Ok(self.environments.create(lock, interpreter).await?.environment(&self.mount))
+        let before = self.environments.changed();
+        let built = self.environments.create(lock, interpreter).await?;
+        if before != self.environments.changed() {
+            self.namespace.invalidate(namespace::ENVIRONMENTS);
+        }
+        Ok(built.environment(&self.mount))
     }
 
     pub(crate) fn environment_ids(&self) -> Vec<String> {

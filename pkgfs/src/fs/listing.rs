@@ -1,5 +1,3 @@
-use std::time::Duration;
-
 use fuser::{INodeNo, ReplyDirectory, ReplyDirectoryPlus};
 
 use super::{GENERATION, file_attr};
@@ -63,9 +61,7 @@ impl Listed {
         entries: impl Iterator<Item = (usize, Box<str>, Attr)>,
     ) {
         fill(self.own, self.parent, entries, self.offset, |next, name, attr| {
-            // The kernel takes no time to live for attributes alone here; growing folders are asked for again.
-            let ttl = if attr.grows { Duration::ZERO } else { FOREVER };
-            reply.add(INodeNo(attr.ino), next, name, &ttl, &file_attr(&attr), GENERATION)
+            reply.add(INodeNo(attr.ino), next, name, &FOREVER, &file_attr(&attr), GENERATION)
         });
         reply.ok();
     }

@@ -25,8 +25,6 @@ pub(crate) struct Attr {
     pub(crate) size: u64,
     pub(crate) executable: bool,
     pub(crate) changed: SystemTime,
-    /// A folder whose listing may change.
-    pub(crate) grows: bool,
 }
 
 /// What a node is.
@@ -82,14 +80,7 @@ impl Answer {
 
 impl Attr {
     pub(crate) fn folder(ino: u64) -> Attr {
-        Attr {
-            ino,
-            kind: Kind::Folder,
-            size: 0,
-            executable: true,
-            changed: SystemTime::UNIX_EPOCH + EPOCH,
-            grows: false,
-        }
+        Attr { ino, kind: Kind::Folder, size: 0, executable: true, changed: SystemTime::UNIX_EPOCH + EPOCH }
     }
 
     pub(crate) fn of(node: &Node) -> Attr {
@@ -111,5 +102,14 @@ impl Failure {
             FetchReason::TimedOut(_) => Failure::TimedOut,
             FetchReason::Store(_) | FetchReason::Remote(_) | FetchReason::GivenUp => Failure::Unreadable,
         }
+    }
+}
+
+/// Tells the kernel to forget what it knows of an inode.
+pub(crate) struct Kernel(pub(crate) Box<dyn Fn(u64) + Send + Sync>);
+
+impl std::fmt::Debug for Kernel {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Kernel")
     }
 }

@@ -40,16 +40,6 @@ impl Catalogue {
         }
     }
 
-    pub(super) async fn wheel(
-        &self,
-        project: &ProjectName,
-        version: &str,
-        tag: &str,
-    ) -> Result<Option<PageWheel>, Failure> {
-        let releases = self.releases(project).await?;
-        Ok(releases.and_then(|releases| releases.get(version)?.get(tag).cloned()))
-    }
-
     /// Projects that were asked for and exist.
     pub(super) fn projects(&self) -> Vec<ProjectName> {
         self.known.read().unwrap_or_else(PoisonError::into_inner).keys().cloned().collect()
@@ -66,14 +56,15 @@ impl Catalogue {
 
     fn keep(&self, project: &ProjectName, releases: Releases) -> Arc<Releases> {
         let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = known.get(project)
-            && known.releases.keys().eq(releases.keys())
-            && known.releases.values().zip(releases.values()).all(|(a, b)| a.keys().eq(b.keys()))
-        {
-            return known.releases.clone();
-        }
         let releases = Arc::new(releases);
-        known.insert(project.clone(), Known { releases: releases.clone(), changed: SystemTime::now() });
+        let same_names = |known: &Known| {
+            known.releases.keys().eq(releases.keys())
+                && known.releases.values().zip(releases.values()).all(|(a, b)| a.keys().eq(b.keys()))
+        };
+        // Addresses may change without a change in any listing.
+        let unchanged = known.get(project).filter(|known| same_names(known)).map(|known| known.changed);
+        let changed = unchanged.unwrap_or_else(SystemTime::now);
+        known.insert(project.clone(), Known { releases: releases.clone(), changed });
         releases
     }
 }
