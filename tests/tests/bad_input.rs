@@ -1,5 +1,7 @@
 //! What users and machines get wrong: each gives one clear sentence, a failure code, and loses nothing.
 
+#![expect(clippy::unwrap_used, reason = "in a test a panic is the report")]
+
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 

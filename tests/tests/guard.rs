@@ -1,5 +1,7 @@
 //! The kit clears up after tests that cannot do it themselves, and after nobody else.
 
+#![expect(clippy::unwrap_used, reason = "in a test a panic is the report")]
+
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
@@ -21,6 +23,7 @@ fn again(role: &str, note: &Path) -> Child {
 }
 
 /// Leaves a mount and a process in its folder, tells which folder, and waits to be killed.
+#[expect(clippy::zombie_processes, reason = "that is what it is for")]
 fn leave() -> ! {
     let dir = TestDir::new();
     let none = None::<&str>;

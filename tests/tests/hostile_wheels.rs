@@ -1,6 +1,8 @@
 //! Every way in which the kit can make an archive wrong is noticed by the strict ZIP reader, and nothing that is right
 //! is refused.
 
+#![expect(clippy::unwrap_used, reason = "in a test a panic is the report")]
+
 use mirror::archive::{Limits, open};
 use tests::wheel::{BuiltWheel, Defect, WheelBuilder};
 use tests::zip_file::{ZipFile, ZipMember};

@@ -1,5 +1,7 @@
 //! The kit's own wheels and index, held against the tools that everybody uses.
 
+#![expect(clippy::unwrap_used, reason = "in a test a panic is the report")]
+
 use std::path::Path;
 use std::process::{Command, Output};
 

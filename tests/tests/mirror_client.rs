@@ -1,5 +1,7 @@
 //! The index client against an index that is as bad as real ones are.
 
+#![expect(clippy::unwrap_used, reason = "in a test a panic is the report")]
+
 use config::{CommonArgs, Settings};
 use mirror::{Index, IndexClient, IndexError, ProjectName, Ranged, RemoteFile, Sha256};
 use tempfile::TempDir;

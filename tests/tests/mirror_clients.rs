@@ -1,5 +1,7 @@
 //! `ol-mirror sync` and `ol-mirror serve`, and the real pip and uv against them.
 
+#![expect(clippy::unwrap_used, reason = "in a test a panic is the report")]
+
 use std::path::Path;
 use std::process::Command;
 

@@ -1,5 +1,7 @@
 //! The package file system as its users see it: through the mount, with wheels from an index on loopback.
 
+#![expect(clippy::unwrap_used, reason = "in a test a panic is the report")]
+
 #[path = "pkgfs/fixture.rs"]
 mod fixture;
 

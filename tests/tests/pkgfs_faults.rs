@@ -1,5 +1,7 @@
 //! The package file system when something is wrong: with a wheel, the index, the disk, the mount point, the user.
 
+#![expect(clippy::unwrap_used, reason = "in a test a panic is the report")]
+
 #[path = "pkgfs/fixture.rs"]
 mod fixture;
 

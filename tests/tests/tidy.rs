@@ -1,5 +1,7 @@
 //! House rules that no lint holds.
 
+#![expect(clippy::unwrap_used, reason = "in a test a panic is the report")]
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
