@@ -34,6 +34,7 @@ mod sandboxes;
 mod spec;
 mod stage;
 mod stage_run;
+mod userns;
 mod zygote;
 
 pub use error::{ForkError, StartError, ZygoteError};

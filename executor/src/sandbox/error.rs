@@ -15,6 +15,16 @@ pub enum StartError {
         /// What was found.
         reason: String,
     },
+    /// The host does not let processes without privilege have user namespaces, which every sandbox is made of.
+    #[error("sandboxes need user namespaces, and {name} is {off} on this host: run `sysctl {name}={on}`")]
+    UserNamespaces {
+        /// The kernel's setting.
+        name: &'static str,
+        /// Its value.
+        off: &'static str,
+        /// The value that would lift it.
+        on: &'static str,
+    },
     /// A file or folder of ours could not be written.
     #[error("cannot write {path}")]
     Write {

@@ -15,7 +15,9 @@ use super::ids::Ids;
 use super::namespace::PidNamespace;
 use super::root_tree::RootTree;
 use super::runtime::Runtime;
-use super::{ForkError, Leaf, LeafSpec, Python, StartError, Zygote, ZygoteError, ZygoteSpec, fork, launch};
+use super::{
+    ForkError, Leaf, LeafSpec, Python, StartError, Zygote, ZygoteError, ZygoteSpec, fork, launch, userns,
+};
 
 /// All sandboxes of one daemon. Clones share them.
 #[derive(Clone)]
@@ -106,6 +108,7 @@ impl Sandboxes {
         }
         let python = python.into();
         python.check()?;
+        userns::check()?;
         let name = cgroup_name(&settings.state);
         let cgroups = Cgroups::start(Parents::find(&settings.executor.cgroup_parent)?, &name)?;
         let undo = cgroups.clone();
