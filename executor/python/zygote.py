@@ -46,15 +46,22 @@ def reply(control, **fields):
 
 def fork(control, flags, descriptors):
     """Clones a child; returns True in it. The parent hands the daemon the child's pidfd."""
-    if threads() != 1:
-        reply(control, error="%d threads run in the zygote" % threads())
-        return False
-    pid, pidfd = native.fork(flags)
+    pid, pidfd = -1, -1
+    try:
+        count = threads()
+        if count != 1:
+            reply(control, error="%d threads run in the zygote" % count)
+        else:
+            pid, pidfd = native.fork(flags)
+    except OSError as error:
+        # A limit of the host: the zygote itself is fine.
+        reply(control, error=error.strerror)
     if pid == 0:
         os.close(control)
         return True
-    native.send(control, json.dumps({"pid": pid}).encode(), [pidfd])
-    os.close(pidfd)
+    if pidfd >= 0:
+        native.send(control, json.dumps({"pid": pid}).encode(), [pidfd])
+        os.close(pidfd)
     for descriptor in descriptors:
         os.close(descriptor)
     return False

@@ -217,3 +217,26 @@ async fn siblings_of_a_numpy_zygote_draw_different_numbers() {
     drop(zygote);
     bench.stop().await;
 }
+
+#[tokio::test]
+async fn a_zygote_that_may_not_fork_says_why_and_goes_on() {
+    if !tests::skip::needs_root() {
+        return;
+    }
+    let bench = bench().await;
+    // Lets the zygote see a second thread once.
+    let late = "import os, threading\nreal = os.listdir\nturn = [0]\ndef listdir(path):\n    turn[0] += 1\n    names = real(path)\n    return names + ['x'] if path == '/proc/self/task' and turn[0] == 3 else names\nos.listdir = listdir\n";
+    let env = environment(&bench, "env", &[("late.py", late)]);
+    let zygote = child(&bench, &bench.root, &env, &["late"]).await;
+    let mut told = Vec::new();
+    for _ in 0..4 {
+        match bench.sandboxes.fork(&zygote, spec(&bench, &env, "def f(event):\n    return 1\n")).await {
+            Ok(leaf) => leaf.end().await,
+            Err(error) => told.push(error.to_string()),
+        }
+    }
+    assert_eq!(told, ["cannot make a sandbox: step clone failed: 2 threads run in the zygote"]);
+    assert!(zygote.is_alive());
+    drop(zygote);
+    bench.stop().await;
+}
