@@ -69,6 +69,8 @@ pub struct Engine {
     sandboxes: Sandboxes,
     supply: tokio::sync::RwLock<Option<Supply>>,
     ids: crate::ids::RequestIds,
+    /// Scripts are not in the pool, for no two share a sandbox; this bounds them.
+    scripts: tokio::sync::Semaphore,
     _lock: StateLock,
 }
 
@@ -137,8 +139,9 @@ impl Engine {
             queue_timeout: Duration::from_millis(executor.queue_timeout_ms),
             idle_timeout: Duration::from_millis(executor.idle_timeout_ms),
         });
+        let scripts = tokio::sync::Semaphore::new(executor.max_instances);
         let (supply, ids) = (tokio::sync::RwLock::default(), crate::ids::RequestIds::new());
-        Ok(Engine { settings, functions, logs, pool, zygotes, sandboxes, supply, ids, _lock: lock })
+        Ok(Engine { settings, functions, logs, pool, zygotes, sandboxes, supply, ids, scripts, _lock: lock })
     }
 
     /// Ends everything: calls under way get `executor.shutdown_timeout_ms`. Nothing of ours is left on the host.

@@ -48,6 +48,9 @@ pub enum LaunchError {
     /// The fork failed.
     #[error(transparent)]
     Fork(#[from] ForkError),
+    /// As many scripts run as may.
+    #[error("as many scripts run as executor.max_instances allows; try again later")]
+    TooManyScripts,
     /// A script's requirements cannot be read.
     #[error(transparent)]
     Requirements(#[from] RequirementsError),

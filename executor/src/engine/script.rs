@@ -81,6 +81,7 @@ impl Engine {
         source: String,
         events: &mpsc::Sender<ScriptEvent>,
     ) -> Result<ScriptEnd, LaunchError> {
+        let _permit = self.scripts.try_acquire().map_err(|_| LaunchError::TooManyScripts)?;
         let progress = async |text: &str| {
             let _ = events.send(ScriptEvent::Progress(text.to_owned())).await;
         };
