@@ -219,3 +219,6 @@ fn certificates(index: &Index) -> Result<Vec<Certificate>, IndexError> {
     Certificate::from_pem_bundle(&pem)
         .map_err(|source| IndexError::Certificates { path: path.clone(), reason: source.to_string() })
 }
+
+#[cfg(test)]
+mod tests;

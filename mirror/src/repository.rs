@@ -10,6 +10,9 @@ use tempfile::TempDir;
 use crate::page::ProjectStatus;
 use crate::{ProjectName, Sha256, files};
 
+/// Start of the names of scratch folders.
+const SCRATCH: &str = ".sync-";
+
 /// `<state>/mirror`: `files/<project>/<file>` with `<file>.metadata` beside it, `index/<project>.json` for what is
 /// held. A file is listed only once it is there, whole and verified.
 #[derive(Clone, Debug)]
@@ -51,6 +54,20 @@ pub struct HeldFile {
     /// When it was uploaded upstream.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub upload_time: Option<String>,
+}
+
+/// A folder for files on their way in.
+#[derive(Debug)]
+pub struct Scratch {
+    dir: TempDir,
+    _alive: File,
+}
+
+impl Scratch {
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        self.dir.path()
+    }
 }
 
 /// Why the repository cannot be read or written.
@@ -133,12 +150,32 @@ impl Repository {
         self.root.join("files").join(project.as_str()).join(filename)
     }
 
-    /// A folder for files on their way in; vanishes with the value.
+    /// A folder for files on their way in; vanishes with the value. Those of killed syncs are removed.
     ///
     /// # Errors
     /// It cannot be made.
-    pub fn scratch(&self) -> Result<TempDir, RepositoryError> {
-        tempfile::Builder::new().prefix(".sync-").tempdir_in(&self.root).map_err(io(&self.root, "written"))
+    pub fn scratch(&self) -> Result<Scratch, RepositoryError> {
+        let _one_at_a_time = self.lock()?;
+        self.sweep();
+        let make = || {
+            let dir = tempfile::Builder::new().prefix(SCRATCH).tempdir_in(&self.root)?;
+            let alive = File::open(dir.path())?;
+            alive.lock()?;
+            Ok(Scratch { dir, _alive: alive })
+        };
+        make().map_err(io(&self.root, "written"))
+    }
+
+    /// Removes scratch folders whose owner is gone: a living one holds a lock on its folder.
+    fn sweep(&self) {
+        let entries = std::fs::read_dir(&self.root).into_iter().flatten().flatten();
+        for entry in entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(SCRATCH)) {
+            let path = entry.path();
+            let abandoned = File::open(&path).is_ok_and(|dir| dir.try_lock().is_ok());
+            if abandoned && let Err(error) = std::fs::remove_dir_all(&path) {
+                tracing::warn!(path = %path.display(), %error, "left over from a killed sync and not removed");
+            }
+        }
     }
 
     /// Takes `wheel`, already verified, with its METADATA, and lists it.
@@ -220,4 +257,31 @@ impl HeldProject {
 fn io(path: &Path, verb: &'static str) -> impl FnOnce(std::io::Error) -> RepositoryError {
     let path = path.to_path_buf();
     move |source| RepositoryError::Io { path, verb, source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn scratch_of_a_killed_sync_goes_and_that_of_a_living_one_stays() {
+        let state = tempfile::tempdir().unwrap();
+        let repository = Repository::new(state.path());
+        repository.create().unwrap();
+        let left = state.path().join("mirror/.sync-left");
+        std::fs::create_dir(&left).unwrap();
+        let first = repository.scratch().unwrap();
+        let second = repository.scratch().unwrap();
+        assert!(!left.exists() && first.path().exists() && second.path().exists());
+    }
+
+    #[test]
+    fn a_damaged_index_is_named() {
+        let state = tempfile::tempdir().unwrap();
+        let repository = Repository::new(state.path());
+        repository.create().unwrap();
+        std::fs::write(state.path().join("mirror/index/six.json"), "{").unwrap();
+        let error = repository.project(&"six".parse().unwrap()).unwrap_err().to_string();
+        assert!(error.ends_with("six.json is damaged; remove it and run `ol-mirror sync` again"), "{error}");
+    }
 }

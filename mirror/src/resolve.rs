@@ -2,7 +2,7 @@ use std::path::PathBuf;
 
 use config::Settings;
 use pep440_rs::Version;
-use tokio::sync::OnceCell;
+use tokio::sync::{OnceCell, Semaphore};
 
 use crate::requirements::{RequirementsError, Specifiers};
 use crate::{Index, IndexClient, IndexError, Interpreter, Lock, LockError, Requirements};
@@ -24,6 +24,8 @@ pub struct Resolver {
     index: Index,
     interpreter: Interpreter,
     uv: OnceCell<PathBuf>,
+    /// One place for each uv that may run at once.
+    places: Semaphore,
 }
 
 /// Why requirements could not be resolved. Each is one sentence; uv's own reason stands after the first one's colon.
@@ -122,7 +124,8 @@ impl ResolveError {
 impl Resolver {
     /// A resolver for `interpreter` on `index`. Finds uv when it is first needed.
     pub fn new(settings: &Settings, index: Index, interpreter: Interpreter) -> Resolver {
-        Resolver { settings: settings.clone(), index, interpreter, uv: OnceCell::new() }
+        let places = Semaphore::new(settings.mirror.concurrent_resolutions.max(1));
+        Resolver { settings: settings.clone(), index, interpreter, uv: OnceCell::new(), places }
     }
 
     /// The lock of `requirements`: the same for the same requirements, interpreter and index for `resolution_ttl_ms`.
@@ -166,6 +169,8 @@ impl Resolver {
 
     async fn resolve(&self, requirements: &Requirements, lines: &[String]) -> Result<Lock, ResolveError> {
         let uv = self.uv().await?;
+        // The semaphore is never closed; if it were, running more at once would be the lesser evil.
+        let _place = self.places.acquire().await.ok();
         let text =
             run::compile(&self.settings, &self.index, &self.interpreter, uv, requirements, lines).await?;
         let lock = Lock::parse(&text)?;

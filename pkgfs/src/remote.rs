@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use mirror::{IndexClient, IndexError, ProjectName, Ranged};
-use tempfile::NamedTempFile;
+use std::fs::File;
 
 pub(crate) use mirror::RemoteFile;
 
@@ -24,7 +24,7 @@ pub(crate) enum Piece {
     /// The bytes from an offset on.
     Part(u64, Bytes),
     /// The server does not do ranges: the whole file, its sha256 checked.
-    Whole(Arc<NamedTempFile>),
+    Whole(Arc<File>),
 }
 
 impl Piece {
@@ -38,7 +38,6 @@ impl Piece {
                 (to <= bytes.len()).then(|| bytes.slice(from..to))
             }
             Piece::Whole(file) => {
-                let file = file.as_file();
                 // Before memory is taken for it.
                 if file.metadata().ok()?.len() < range.end {
                     return None;

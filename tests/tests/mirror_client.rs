@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "in a test a panic is the report")]
 
+use std::io::Read as _;
+
 use config::{CommonArgs, Settings};
 use mirror::{Index, IndexClient, IndexError, ProjectName, Ranged, RemoteFile, Sha256};
 use tempfile::TempDir;
@@ -173,11 +175,12 @@ async fn a_server_without_ranges_gives_the_whole_file_verified() {
         let Client { client, dir } = client(&index);
         let file = remote(&index, &wheel);
         index.quirk(FILE, quirk);
-        let Ranged::Whole(whole) = client.range(&file, 10..20).await.unwrap() else {
+        let Ranged::Whole(mut whole) = client.range(&file, 10..20).await.unwrap() else {
             panic!("not the whole")
         };
-        assert_eq!(std::fs::read(whole.path()).unwrap(), wheel.bytes);
-        drop(whole);
+        let mut bytes = Vec::new();
+        whole.read_to_end(&mut bytes).unwrap();
+        assert_eq!(bytes, wheel.bytes);
         let other = RemoteFile { sha256: Some(Sha256::of(b"other")), ..file };
         let error = client.range(&other, 10..20).await.unwrap_err();
         assert!(matches!(error, IndexError::Digest { .. }), "{error}");

@@ -324,3 +324,48 @@ fn uv_installs_real_wheels_from_the_mirror() {
     python.env("PYTHONPATH", dir.path().join("site"));
     assert_eq!(finish(python).stdout, "3\n");
 }
+
+/// `ol-mirror sync` without any uv on PATH.
+fn sync_without_uv(dir: &TestDir, words: &[&str]) -> Command {
+    let mut command = dir.command("ol-mirror");
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let folders = std::env::split_paths(&path).filter(|folder| !folder.join("uv").exists());
+    command.env("PATH", std::env::join_paths(folders).unwrap());
+    command.arg("sync").args(words);
+    command
+}
+
+#[test]
+fn uv_is_fetched_verified_and_kept_where_there_is_none() {
+    let Some(folder_of_wheels) = skip::real_wheels(&["uv", "requests"]) else { return };
+    let index = FakeIndex::from_folder(&folder_of_wheels);
+    let dir = folder(&index);
+    let wheel = index_of_uv(&folder_of_wheels);
+    index.quirk(&wheel, Quirk::WrongBytes);
+    let refused = finish(sync_without_uv(&dir, &["--plan", "requests"]));
+    assert_eq!(refused.code, Some(1), "{}", refused.stderr);
+    assert!(
+        refused.stderr.contains("uv, which resolves requirements, cannot be fetched"),
+        "{}",
+        refused.stderr
+    );
+    assert!(refused.stderr.contains("and should have"), "{}", refused.stderr);
+    index.clear_quirks();
+    std::thread::scope(|scope| {
+        let both = [0, 1].map(|_| scope.spawn(|| finish(sync_without_uv(&dir, &["--plan", "requests"]))));
+        for done in both {
+            let done = done.join().unwrap();
+            assert_eq!(done.code, Some(0), "{}", done.stderr);
+        }
+    });
+    let fetched = index.gets(&wheel);
+    let again = finish(sync_without_uv(&dir, &["--plan", "requests>=1"]));
+    assert_eq!((again.code, index.gets(&wheel)), (Some(0), fetched), "{}", again.stderr);
+    let kept: Vec<_> = std::fs::read_dir(dir.state().join("uv")).unwrap().flatten().collect();
+    assert_eq!(std::fs::read_dir(kept[0].path()).unwrap().count(), 1);
+}
+
+fn index_of_uv(folder: &Path) -> String {
+    let names = std::fs::read_dir(folder).unwrap().flatten().map(|entry| entry.file_name());
+    names.map(|name| name.to_string_lossy().into_owned()).find(|name| name.starts_with("uv-")).unwrap()
+}

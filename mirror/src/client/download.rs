@@ -6,7 +6,6 @@ use std::path::Path;
 
 use reqwest::header::{ACCEPT_ENCODING, RANGE};
 use reqwest::{Response, StatusCode};
-use tempfile::NamedTempFile;
 
 use super::error::shown;
 use super::range::{content_range, range_header};
@@ -40,7 +39,7 @@ impl IndexClient {
         let failed = |source| IndexError::Write { path: dest.to_path_buf(), source };
         let dir = dest.parent().unwrap_or(Path::new("."));
         let mut temp = tempfile::Builder::new().prefix(".part-").tempfile_in(dir).map_err(failed)?;
-        let done = self.fill(file, &mut temp, progress).await?;
+        let done = self.fill(file, temp.as_file_mut(), progress).await?;
         files::commit(temp, dest, 0o644).map_err(failed)?;
         Ok(done)
     }
@@ -49,14 +48,14 @@ impl IndexClient {
     pub(super) async fn fill(
         &self,
         file: &RemoteFile,
-        temp: &mut NamedTempFile,
+        temp: &mut File,
         progress: &(dyn Fn(u64) + Sync),
     ) -> Result<Downloaded, IndexError> {
         let mut copy = Copy { client: self, file, received: 0, size: file.size, hasher: Hasher::default() };
         let mut failures = 0;
         loop {
             let before = copy.received;
-            match copy.go_on(temp.as_file_mut(), progress).await {
+            match copy.go_on(temp, progress).await {
                 Ok(()) => break,
                 Err(error) if error.may_pass() => {
                     failures = if copy.received >= before + PROGRESS_BYTES { 1 } else { failures + 1 };

@@ -1,11 +1,12 @@
 //! Parts of files. Only single, explicit ranges are asked for: several servers answer suffixes and lists wrongly.
 
+use std::fs::File;
+use std::io::Seek;
 use std::ops::Range;
 
 use bytes::{Bytes, BytesMut};
-use reqwest::header::{ACCEPT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, HeaderMap, HeaderValue, RANGE};
-use reqwest::{Response, StatusCode};
-use tempfile::NamedTempFile;
+use reqwest::header::{ACCEPT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, HeaderValue, RANGE};
+use reqwest::{Method, Response, StatusCode};
 
 use super::error::shown;
 use super::{IndexClient, IndexError, RemoteFile, body, request};
@@ -15,8 +16,9 @@ use super::{IndexClient, IndexError, RemoteFile, body, request};
 pub enum Ranged {
     /// Exactly the bytes asked for.
     Part(Bytes),
-    /// The server does not serve ranges: the whole file, its digest checked where it is known.
-    Whole(NamedTempFile),
+    /// The server does not serve ranges: the whole file, from its start, its digest checked where it is known. It has
+    /// no name and goes when it is closed.
+    Whole(File),
 }
 
 impl IndexClient {
@@ -82,25 +84,19 @@ impl IndexClient {
 
     async fn size_by_head(&self, file: &RemoteFile) -> Result<Option<u64>, IndexError> {
         let headers = request::headers([(ACCEPT_ENCODING, "identity")]);
-        let answer = self.send_head(&file.url, &headers).await?;
+        let answer = self.send_as(Method::HEAD, &self.0.files_http, &file.url, &headers).await?;
         let answer = request::expect(answer, &[StatusCode::OK])?;
         Ok(header(&answer, CONTENT_LENGTH).and_then(|text| text.parse().ok()))
     }
 
-    async fn send_head(&self, url: &url::Url, headers: &HeaderMap) -> Result<Response, IndexError> {
-        let request = self.http(&self.0.files_http)?.head(url.clone()).headers(headers.clone());
-        let unreachable =
-            |e: reqwest::Error| IndexError::Unreachable { url: shown(url), reason: super::error::reason(&e) };
-        request.send().await.map_err(unreachable)
-    }
-
     /// The whole file, in a temporary file below the state folder.
-    async fn whole(&self, file: &RemoteFile) -> Result<NamedTempFile, IndexError> {
+    async fn whole(&self, file: &RemoteFile) -> Result<File, IndexError> {
         let dir = &self.0.temp;
         let failed = |source| IndexError::Write { path: dir.clone(), source };
         std::fs::create_dir_all(dir).map_err(failed)?;
-        let mut temp = NamedTempFile::new_in(dir).map_err(failed)?;
+        let mut temp = tempfile::tempfile_in(dir).map_err(failed)?;
         self.fill(file, &mut temp, &|_| {}).await?;
+        temp.rewind().map_err(failed)?;
         Ok(temp)
     }
 }

@@ -4,7 +4,7 @@ use std::hash::{BuildHasher, Hasher, RandomState};
 use std::time::Duration;
 
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
-use reqwest::{Response, StatusCode};
+use reqwest::{Method, Response, StatusCode};
 use url::Url;
 
 use super::error::{reason, shown};
@@ -51,7 +51,18 @@ impl IndexClient {
         url: &Url,
         headers: &HeaderMap,
     ) -> Result<Response, IndexError> {
-        let mut request = self.http(http)?.get(url.clone()).headers(headers.clone());
+        self.send_as(Method::GET, http, url, headers).await
+    }
+
+    /// As [`send`](Self::send), with another method.
+    pub(super) async fn send_as(
+        &self,
+        method: Method,
+        http: &Http,
+        url: &Url,
+        headers: &HeaderMap,
+    ) -> Result<Response, IndexError> {
+        let mut request = self.http(http)?.request(method, url.clone()).headers(headers.clone());
         let index = &self.0.index.url;
         // Files on the index's own host want the same user; its name must not stand in pages and locks.
         if url.username().is_empty() && url.origin() == index.origin() && !index.username().is_empty() {
