@@ -42,7 +42,7 @@ pub(super) async fn compile(
     lines: &[String],
 ) -> Result<String, ResolveError> {
     let failed = |source| ResolveError::Uv(UvError::Write { path: settings.state.clone(), source });
-    std::fs::create_dir_all(&settings.state).map_err(failed)?;
+    std::fs::create_dir_all(settings.state_dir("tmp")).map_err(failed)?;
     let configuration = configuration(settings, index).map_err(failed)?;
     let mut command = Command::new(uv);
     command
@@ -82,7 +82,8 @@ pub(super) async fn compile(
 /// uv's configuration: the index, which may have a password, in a file that only we can read; command lines can be
 /// read by all. Most indexes send no cache headers: pages are then held ten minutes, files for good.
 fn configuration(settings: &Settings, index: &Index) -> std::io::Result<tempfile::NamedTempFile> {
-    let mut file = tempfile::Builder::new().prefix(".uv-").suffix(".toml").tempfile_in(&settings.state)?;
+    let mut file =
+        tempfile::Builder::new().prefix(".uv-").suffix(".toml").tempfile_in(settings.state_dir("tmp"))?;
     let page_seconds = settings.mirror.page_ttl_ms / 1000;
     // A URL's text never has a quote or a backslash.
     writeln!(file, "[[index]]\nurl = \"{}\"\ndefault = true", index.url)?;
