@@ -22,6 +22,7 @@ mod script;
 pub mod serve;
 pub mod sync;
 mod tags;
+mod unix_socket;
 mod wheel_name;
 
 pub use client::{Downloaded, IndexClient, IndexError, Ranged, RemoteFile};
@@ -34,6 +35,7 @@ pub use page::{IndexFile, ProjectPage};
 pub use requirements::{Requirements, RequirementsError};
 pub use resolve::{ResolveError, Resolver, UvError};
 pub use script::{ScriptError, ScriptMetadata};
+pub use unix_socket::clear_stale_socket;
 pub use wheel_name::{InvalidWheelName, WheelName};
 
 /// An error with its causes, on one line: `Display` never repeats its source.

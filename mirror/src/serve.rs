@@ -3,7 +3,6 @@
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
-use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -178,18 +177,6 @@ impl Drop for SocketFile {
 fn bind_unix(path: &Path) -> Result<(UnixListener, SocketFile), ServeError> {
     const FLAG: &str = "--socket (OL_SOCKET)";
     let failed = |source| refused(path.display().to_string(), FLAG, source);
-    if let Some(dir) = path.parent() {
-        std::fs::create_dir_all(dir).map_err(failed)?;
-    }
-    let is_socket = std::fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket());
-    if is_socket {
-        match std::os::unix::net::UnixStream::connect(path) {
-            Ok(_) => return Err(failed(io::ErrorKind::AddrInUse.into())),
-            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
-                std::fs::remove_file(path).map_err(failed)?;
-            }
-            Err(_) => {}
-        }
-    }
+    crate::clear_stale_socket(path).map_err(failed)?;
     UnixListener::bind(path).map(|listener| (listener, SocketFile(path.to_path_buf()))).map_err(failed)
 }

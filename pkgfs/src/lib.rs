@@ -21,6 +21,7 @@ mod namespace;
 mod packages;
 mod record;
 mod remote;
+mod state_lock;
 mod store;
 mod tree;
 mod wheel;

@@ -1,4 +1,4 @@
-use std::fs::{self, File};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -6,7 +6,6 @@ use std::time::Duration;
 use config::{Program, Settings};
 use mirror::archive::Limits;
 use mirror::{IndexClient, Interpreter, Lock};
-use nix::fcntl::{Flock, FlockArg};
 
 use crate::bytecode::Bytecode;
 use crate::control::{ControlClient, Server, Status};
@@ -16,6 +15,7 @@ use crate::fs::Frontend;
 use crate::mount::{MountError, Mounted};
 use crate::namespace::{self, Namespace};
 use crate::remote::Remote;
+use crate::state_lock::{self, StateLock};
 use crate::store::Store;
 use crate::tree::Inodes;
 use crate::wheel::{Arrivals, Shelf};
@@ -40,7 +40,7 @@ pub(crate) struct Embedded {
     mount: PathBuf,
     mounted: Mutex<Option<Mounted>>,
     /// Held as long as this lives: one process a state folder.
-    _lock: Flock<File>,
+    lock: StateLock,
 }
 
 impl Packages {
@@ -49,12 +49,16 @@ impl Packages {
     /// # Errors
     /// See [`MountError`].
     pub async fn open(settings: &Settings, client: IndexClient) -> Result<Packages, MountError> {
-        let socket = settings.default_socket_of(Program::Pkgfs);
-        let control = ControlClient::new(&socket);
-        if let Ok(status) = control.status().await {
-            return Ok(Packages(Arc::new(Inner::Attached { client: control, mount: status.mount })));
+        if let Some(holder) = state_lock::holder(&settings.state) {
+            let control = ControlClient::new(&holder.socket);
+            // The socket of a killed run may be another daemon's by now.
+            if let Ok(status) = control.status().await
+                && status.pid == holder.pid
+            {
+                return Ok(Packages(Arc::new(Inner::Attached { client: control, mount: status.mount })));
+            }
         }
-        Packages::serve(settings, client, &socket).await
+        Packages::serve(settings, client, &settings.default_socket_of(Program::Pkgfs)).await
     }
 
     /// Mounts and serves the control socket at `socket`.
@@ -71,10 +75,16 @@ impl Packages {
         let started = tokio::task::spawn_blocking(move || Embedded::start(&owned, remote, runtime)).await;
         let packages = Arc::new(started.map_err(|error| MountError::Failed {
             point: settings.mount.clone(),
-            source: std::io::Error::other(error),
+            source: io::Error::other(error),
         })??);
-        let server = Server::start(socket, packages.clone())
-            .map_err(|source| MountError::Socket { path: socket.to_owned(), source })?;
+        let server = Server::start(socket, packages.clone()).map_err(|source| {
+            let path = socket.to_owned();
+            match source.kind() {
+                io::ErrorKind::AddrInUse => MountError::SocketTaken { path },
+                _ => MountError::Socket { path, source },
+            }
+        })?;
+        packages.lock.announce(socket)?;
         Ok(Packages(Arc::new(Inner::Embedded { packages, server: Mutex::new(Some(server)) })))
     }
 
@@ -131,7 +141,7 @@ impl Embedded {
         remote: Arc<dyn Remote>,
         runtime: tokio::runtime::Handle,
     ) -> Result<Embedded, MountError> {
-        let lock = lock_state(settings)?;
+        let lock = StateLock::take(&settings.state)?;
         let state = |source| MountError::State { path: settings.state.clone(), source };
         let own = &settings.pkgfs;
         let timeout = Duration::from_millis(own.read_timeout_ms);
@@ -168,7 +178,7 @@ impl Embedded {
         namespace.set_kernel(kernel);
         let mount = mounted.point().to_owned();
         let mounted = Mutex::new(Some(mounted));
-        Ok(Embedded { environments, namespace, shelf, store, mount, mounted, _lock: lock })
+        Ok(Embedded { environments, namespace, shelf, store, mount, mounted, lock })
     }
 
     pub(crate) async fn create(
@@ -200,20 +210,5 @@ impl Embedded {
             wheels: self.shelf.len(),
             environments: self.environments.ids().len(),
         }
-    }
-}
-
-/// The kernel lets go of the lock when the process ends, however it ends.
-fn lock_state(settings: &Settings) -> Result<Flock<File>, MountError> {
-    let path = settings.state.join("ol-pkgfs.lock");
-    let failed = |source| MountError::State { path: settings.state.clone(), source };
-    fs::create_dir_all(&settings.state).map_err(failed)?;
-    let file = File::options().create(true).append(true).open(&path).map_err(failed)?;
-    match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-        Ok(lock) => Ok(lock),
-        Err((_, nix::errno::Errno::EWOULDBLOCK)) => {
-            Err(MountError::AlreadyRunning { state: settings.state.clone() })
-        }
-        Err((_, error)) => Err(failed(error.into())),
     }
 }

@@ -280,3 +280,51 @@ fn bad_bytes_from_a_server_without_ranges_are_refused_whole() {
     assert_eq!(made.code, Some(1), "{}", made.stderr);
     assert!(made.stderr.contains("sha256"), "{}", made.stderr);
 }
+
+#[test]
+fn what_is_at_the_socket_s_place_stays_unless_it_is_a_dead_socket() {
+    if !skip::needs_fuse() {
+        return;
+    }
+    let index = FakeIndex::start([]);
+    let dir = TestDir::new();
+    dir.set_index(&index.url());
+    let mount_at = |socket: &Path| {
+        let mut command = dir.command("ol-pkgfs");
+        command.arg("mount").arg("--socket").arg(socket);
+        finish(command)
+    };
+    let file = dir.write("precious", "mine");
+    let live = dir.path().join("live.sock");
+    let listener = std::os::unix::net::UnixListener::bind(&live).unwrap();
+    for taken in [&file, &live] {
+        let done = mount_at(taken);
+        assert_eq!(done.code, Some(1), "{}", done.stderr);
+        assert!(done.stderr.contains("something else is already at"), "{}", done.stderr);
+        assert!(done.stderr.contains("--socket"), "{}", done.stderr);
+    }
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), "mine");
+    assert!(std::os::unix::net::UnixStream::connect(&live).is_ok());
+    drop(listener);
+    // Left over from a killed run.
+    assert!(live.exists());
+    let daemon = tests::guard::Daemon::spawn_at("ol-pkgfs", &dir, &live);
+    // Nobody has to repeat the flag.
+    let status = dir.run("ol-pkgfs", ["status", "--json"]);
+    assert_eq!(status.code, Some(0), "{}", status.stderr);
+    assert!(!dir.socket("ol-pkgfs").exists());
+    let attached = attach(&dir, &index);
+    assert!(attached.unwrap().is_attached());
+    daemon.stop();
+}
+
+/// The packages as `ol-exec` gets at them.
+fn attach(dir: &TestDir, index: &FakeIndex) -> Result<pkgfs::Packages, pkgfs::MountError> {
+    let args = config::CommonArgs { state: Some(dir.state()), ..config::CommonArgs::default() };
+    let args = config::CommonArgs { mount: Some(dir.mount()), ..args };
+    let settings = args.load().unwrap();
+    let index = mirror::Index { url: index.url().parse().unwrap(), certificates: None };
+    let client = mirror::IndexClient::new(&settings, &index).unwrap();
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime.block_on(pkgfs::Packages::open(&settings, client))
+}

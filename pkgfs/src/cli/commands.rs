@@ -5,7 +5,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::output;
 use crate::mount::take_away;
-use crate::{ControlClient, ControlError, EnvError, Packages};
+use crate::{ControlClient, ControlError, EnvError, Packages, state_lock};
 
 /// What the help says about exit codes.
 pub(super) fn exit_code(error: &anyhow::Error) -> u8 {
@@ -88,7 +88,9 @@ pub(super) async fn create(settings: &Settings, requirements: &[String], json: b
 }
 
 fn control(settings: &Settings) -> ControlClient {
-    ControlClient::new(&settings.socket_of(Program::Pkgfs))
+    let announced = || Some(state_lock::holder(&settings.state)?.socket);
+    let path = settings.socket.clone().or_else(announced);
+    ControlClient::new(&path.unwrap_or_else(|| settings.default_socket_of(Program::Pkgfs)))
 }
 
 async fn interpreter(settings: &Settings) -> anyhow::Result<Interpreter> {

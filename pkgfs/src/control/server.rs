@@ -24,13 +24,10 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Listens at `path`. The caller holds the lock of the state folder, so a socket that is there already was left
-    /// by a killed run.
+    /// Listens at `path`. A socket that nobody answers on was left by a killed run and is replaced; anything else that
+    /// is there stays.
     pub(crate) fn start(path: &Path, packages: Arc<Embedded>) -> io::Result<Server> {
-        match fs::remove_file(path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
+        mirror::clear_stale_socket(path)?;
         let listener = UnixListener::bind(path)?;
         fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
         let task = tokio::spawn(accept(listener, packages));

@@ -37,6 +37,10 @@ pub enum MountError {
         "another ol program already serves the state folder {state}; stop it, or name another folder with --state"
     )]
     AlreadyRunning { state: PathBuf },
+    #[error(
+        "something else is already at {path}, where the control socket belongs; name another one with --socket"
+    )]
+    SocketTaken { path: PathBuf },
     #[error("the control socket {path} cannot be made; name another one with --socket")]
     Socket { path: PathBuf, source: io::Error },
 }

@@ -42,6 +42,19 @@ impl Daemon {
     /// # Panics
     /// As `start`.
     pub fn spawn(program: &str, dir: &TestDir, arguments: &[&str]) -> Self {
+        Self::launch(program, dir, arguments, dir.socket(program))
+    }
+
+    /// As `start`, with a unix socket that is not the default one.
+    ///
+    /// # Panics
+    /// As `start`.
+    pub fn spawn_at(program: &str, dir: &TestDir, socket: &Path) -> Self {
+        let flag = ["--socket", socket.to_str().expect("a path of ASCII")];
+        Self::launch(program, dir, &flag, socket.to_owned())
+    }
+
+    fn launch(program: &str, dir: &TestDir, arguments: &[&str], socket: PathBuf) -> Self {
         let count = std::fs::read_dir(dir.path()).map_or(0, Iterator::count);
         let log = dir.path().join(format!("{program}-{count}.log"));
         let file = File::create(&log).expect("writing below the test's folder");
@@ -56,7 +69,7 @@ impl Daemon {
             child,
             program: program.into(),
             address: dir.listen(program).to_string(),
-            socket: dir.socket(program),
+            socket,
             log,
             expected: Vec::new(),
             running: true,
