@@ -33,6 +33,13 @@ pub struct ProjectStatus {
     pub reason: Option<String>,
 }
 
+impl ProjectStatus {
+    /// Whether nothing of it may be offered.
+    pub fn is_quarantined(&self) -> bool {
+        self.status == "quarantined"
+    }
+}
+
 /// One file of a project page.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IndexFile {
@@ -112,7 +119,7 @@ impl ProjectPage {
             _ if content_type.contains("html") => html::parse(project, base, text)?,
             _ => return Err(PageError::Unknown(content_type.to_owned())),
         };
-        if page.status.status == "quarantined" {
+        if page.status.is_quarantined() {
             page.files.clear();
         }
         Ok(page)

@@ -150,6 +150,13 @@ impl Repository {
         self.root.join("files").join(project.as_str()).join(filename)
     }
 
+    /// Whether a listed file and its METADATA are on the disk, in their size; somebody may have removed them.
+    pub fn is_there(&self, project: &ProjectName, held: &HeldFile) -> bool {
+        let beside = self.file(project, &format!("{}.metadata", held.filename));
+        let size = |path: &Path| Some(std::fs::metadata(path).ok().filter(std::fs::Metadata::is_file)?.len());
+        size(&self.file(project, &held.filename)) == Some(held.size) && size(&beside).is_some()
+    }
+
     /// A folder for files on their way in; vanishes with the value. Those of killed syncs are removed.
     ///
     /// # Errors
@@ -250,7 +257,7 @@ impl HeldProject {
 
     /// The files that may be offered: none of a quarantined project (PEP 792).
     pub fn offered(&self) -> &[HeldFile] {
-        if self.status.status == "quarantined" { &[] } else { &self.files }
+        if self.status.is_quarantined() { &[] } else { &self.files }
     }
 }
 

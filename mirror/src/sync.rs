@@ -9,6 +9,7 @@ use config::Settings;
 use futures_util::StreamExt;
 
 use crate::metadata::{self, MetadataError};
+use crate::page::ProjectStatus;
 use crate::repository::{HeldFile, Repository, RepositoryError};
 use crate::{IndexClient, IndexError, Interpreter, Lock, LockError, ProjectName};
 
@@ -92,7 +93,9 @@ pub async fn gather(
                 upload_time: on_page.and_then(|file| file.upload_time.clone()),
             },
             held_status: held.as_ref().map(|held| held.status.clone()),
-            held: held.and_then(|held| held.file(wheel.name.file_name()).cloned()),
+            held: held
+                .and_then(|held| held.file(wheel.name.file_name()).cloned())
+                .filter(|held| repository.is_there(&project, held)),
             wheel,
         })
     });
@@ -119,6 +122,9 @@ pub async fn apply(
     for (project, status, held) in plan.update {
         repository.list(&project, &status, vec![held])?;
     }
+    for (project, status) in plan.withdraw {
+        withdraw(repository, &project, &status)?;
+    }
     outcome.failed.extend(
         plan.refused
             .into_iter()
@@ -143,6 +149,42 @@ pub async fn apply(
         }
     }
     Ok(outcome)
+}
+
+/// Looks up every held project and withdraws those that are quarantined by now. For when no lock can be had, which a
+/// quarantine may be the reason of: a project that cannot be looked up stays as it is.
+///
+/// # Errors
+/// The repository cannot be read or written.
+pub async fn withdraw_quarantined(
+    settings: &Settings,
+    client: &IndexClient,
+    repository: &Repository,
+) -> Result<(), SyncError> {
+    let looked_up = repository.projects()?.into_iter().map(|project| async move {
+        let status = client.page(&project).await.ok().map(|page| page.status.clone());
+        (project, status)
+    });
+    let mut looked_up = std::pin::pin!(
+        futures_util::stream::iter(looked_up).buffer_unordered(settings.mirror.concurrent_downloads.max(1))
+    );
+    while let Some((project, status)) = looked_up.next().await {
+        let Some(status) = status.filter(ProjectStatus::is_quarantined) else { continue };
+        if repository.project(&project)?.is_some_and(|held| held.status != status) {
+            withdraw(repository, &project, &status)?;
+        }
+    }
+    Ok(())
+}
+
+fn withdraw(
+    repository: &Repository,
+    project: &ProjectName,
+    status: &ProjectStatus,
+) -> Result<(), RepositoryError> {
+    repository.list(project, status, Vec::new())?;
+    tracing::warn!(%project, status = status.status, "the index withholds this project now; it is offered no more");
+    Ok(())
 }
 
 async fn copy(

@@ -8,6 +8,7 @@ use std::process::Command;
 use tests::guard::{Daemon, Finished, TestDir, finish};
 use tests::http::Call;
 use tests::index::{FakeIndex, Quirk};
+use tests::lockfile::pylock;
 use tests::skip;
 use tests::wheel::{BuiltWheel, Defect, WheelBuilder};
 
@@ -74,6 +75,61 @@ fn a_yank_is_carried_without_a_new_file() {
     let mirror = Daemon::start("ol-mirror", &dir);
     let page = Call::get(&mirror.url("/simple/library/")).header("Accept", JSON).send().unwrap().json();
     assert_eq!(page["files"][0]["yanked"], "it's bad");
+}
+
+#[test]
+fn what_is_quarantined_after_a_sync_is_offered_no_more() {
+    if !skip::needs_uv() {
+        return;
+    }
+    let wheels = wheels();
+    let index = FakeIndex::start(wheels.clone());
+    let dir = folder(&index);
+    synced(&dir);
+    let mirror = Daemon::start("ol-mirror", &dir);
+    let offered = |project: &str| {
+        let page = mirror.call("GET", &format!("/simple/{project}/")).header("Accept", JSON).send().unwrap();
+        page.json()["files"].as_array().unwrap().len()
+    };
+    let lock = dir.write("pylock.toml", pylock(&index, &[&wheels[0], &wheels[1]]));
+    let lock = lock.to_str().unwrap();
+    index.status("library", "quarantined");
+    let done = sync(&dir, &[lock]);
+    assert_eq!(done.code, Some(1), "{}", done.stderr);
+    assert!(done.stderr.contains("its project is quarantined"), "{}", done.stderr);
+    assert_eq!((offered("app"), offered("library")), (1, 0));
+    assert_eq!(mirror.call("GET", &format!("/files/library/{LIBRARY}")).send().unwrap().status, 404);
+    index.status("library", "active");
+    assert_eq!(sync(&dir, &[lock]).code, Some(0));
+    assert_eq!(offered("library"), 1);
+    // Nor where the quarantine leaves nothing to lock (uv remembers pages for a while).
+    std::fs::remove_dir_all(dir.state().join("uv-cache")).unwrap();
+    let empty = r#"{"meta": {"api-version": "1.4"}, "name": "library", "versions": [], "files": [],
+        "project-status": {"status": "quarantined"}}"#;
+    index.page("library", JSON, empty);
+    let done = sync(&dir, &["app", "library>=2,<3"]);
+    assert_eq!(done.code, Some(2), "{}", done.stderr);
+    assert_eq!((offered("app"), offered("library")), (1, 0));
+}
+
+#[test]
+fn a_file_that_somebody_removed_is_copied_again() {
+    let wheel = WheelBuilder::pure("app", "1.0").build();
+    let index = FakeIndex::start([wheel.clone()]);
+    let dir = folder(&index);
+    let lock = dir.write("pylock.toml", pylock(&index, &[&wheel]));
+    let lock = lock.to_str().unwrap();
+    assert!(sync(&dir, &[lock]).stdout.starts_with("1 fetched ("));
+    let file = dir.state().join("mirror/files/app").join(APP);
+    for gone in [file.clone(), dir.state().join(format!("mirror/files/app/{APP}.metadata"))] {
+        std::fs::remove_file(&gone).unwrap();
+        assert!(sync(&dir, &[lock]).stdout.starts_with("1 fetched ("), "{}", gone.display());
+        assert!(gone.is_file());
+    }
+    std::fs::write(&file, "short").unwrap();
+    assert!(sync(&dir, &[lock]).stdout.starts_with("1 fetched ("));
+    assert_eq!(std::fs::read(&file).unwrap(), wheel.bytes);
+    assert!(sync(&dir, &[lock]).stdout.starts_with("0 fetched ("));
 }
 
 #[test]

@@ -5,7 +5,7 @@ use super::Failure;
 use super::progress::{self, Reporter};
 use crate::repository::Repository;
 use crate::sync::{self, Outcome, Plan};
-use crate::{IndexClient, Interpreter, Requirements, Resolver, upstream};
+use crate::{IndexClient, Interpreter, Requirements, ResolveError, Resolver, upstream};
 
 #[derive(clap::Args, Debug)]
 pub(super) struct Args {
@@ -27,9 +27,19 @@ pub(super) async fn run(settings: &Settings, args: Args) -> Result<(), Failure> 
     let reporter = Reporter::new();
     reporter.step("resolving");
     let client = IndexClient::new(settings, &index)?;
-    let lock = Resolver::new(settings, index, interpreter.clone()).lock(&requirements).await?;
-    reporter.step("looking at the index");
     let repository = Repository::new(&settings.state);
+    let lock = match Resolver::new(settings, index, interpreter.clone()).lock(&requirements).await {
+        Ok(lock) => lock,
+        Err(error) => {
+            // No lock can be had where a project was quarantined: its page is empty. It must go from here all the same.
+            if matches!(error, ResolveError::Unsolvable { .. }) && !args.plan {
+                reporter.step("looking at what is held");
+                sync::withdraw_quarantined(settings, &client, &repository).await?;
+            }
+            return Err(error.into());
+        }
+    };
+    reporter.step("looking at the index");
     let wanted = sync::gather(settings, &client, &repository, &lock, &interpreter).await?;
     let plan = sync::plan(wanted);
     if args.plan {
@@ -53,11 +63,16 @@ fn plan_text(plan: &Plan) -> String {
     let mut text = String::new();
     for (filename, size) in &summary.fetch {
         let size = size.map_or("size unknown".to_owned(), progress::bytes);
-        text += &format!("fetch   {filename} ({size})\n");
+        text += &format!("fetch    {filename} ({size})\n");
     }
-    let groups = [("update", &summary.update), ("keep", &summary.keep), ("refuse", &summary.refused)];
+    let groups = [
+        ("update", &summary.update),
+        ("keep", &summary.keep),
+        ("refuse", &summary.refused),
+        ("withdraw", &summary.withdraw),
+    ];
     for (verb, filenames) in groups {
-        text.extend(filenames.iter().map(|filename| format!("{verb:7} {filename}\n")));
+        text.extend(filenames.iter().map(|filename| format!("{verb:8} {filename}\n")));
     }
     text
 }
@@ -66,7 +81,7 @@ fn plan_json(plan: &Plan) -> String {
     let summary = plan.summary();
     let fetch: Vec<_> =
         summary.fetch.iter().map(|(name, size)| json!({ "filename": name, "size": size })).collect();
-    json!({ "fetch": fetch, "update": summary.update, "keep": summary.keep, "refused": summary.refused })
+    json!({ "fetch": fetch, "update": summary.update, "keep": summary.keep, "refused": summary.refused, "withdraw": summary.withdraw })
         .to_string()
         + "\n"
 }

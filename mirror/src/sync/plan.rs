@@ -13,7 +13,7 @@ pub struct Wanted {
     pub wheel: LockedWheel,
     /// What the index says.
     pub offer: Offer,
-    /// What is held already.
+    /// What is listed as held, and is on the disk.
     pub held: Option<HeldFile>,
     /// The project's status as it was noted here.
     pub held_status: Option<ProjectStatus>,
@@ -58,6 +58,8 @@ pub struct Plan {
     pub keep: Vec<String>,
     /// Files that the index withholds, with their project's status.
     pub refused: Vec<(String, String)>,
+    /// Projects of which something is held, although the index withholds it now: it is offered no more.
+    pub withdraw: Vec<(ProjectName, ProjectStatus)>,
 }
 
 /// A plan as it is printed.
@@ -71,6 +73,8 @@ pub struct PlanSummary {
     pub keep: Vec<String>,
     /// Files that are withheld.
     pub refused: Vec<String>,
+    /// Projects that are offered no more.
+    pub withdraw: Vec<String>,
 }
 
 /// Decides what to do about each wanted wheel.
@@ -78,8 +82,11 @@ pub fn plan(wanted: Vec<Wanted>) -> Plan {
     let mut plan = Plan::default();
     for Wanted { wheel, offer, held, held_status } in wanted {
         let filename = wheel.name.file_name().to_owned();
-        if offer.status.status == "quarantined" {
-            plan.refused.push((filename, offer.status.status));
+        if offer.status.is_quarantined() {
+            plan.refused.push((filename, offer.status.status.clone()));
+            if held_status.is_some_and(|noted| noted != offer.status) {
+                plan.withdraw.push((wheel.name.project, offer.status));
+            }
             continue;
         }
         match held.filter(|held| held.sha256 == wheel.sha256) {
@@ -118,6 +125,7 @@ impl Plan {
             update: self.update.iter().map(|(_, _, held)| held.filename.clone()).collect(),
             keep: self.keep.clone(),
             refused: self.refused.iter().map(|(filename, _)| filename.clone()).collect(),
+            withdraw: self.withdraw.iter().map(|(project, _)| project.to_string()).collect(),
         }
     }
 }
@@ -176,8 +184,17 @@ mod tests {
     #[test]
     fn what_is_quarantined_is_refused() {
         let status = ProjectStatus { status: "quarantined".to_owned(), reason: None };
-        let plan = plan(vec![wanted(None, Offer { status, ..Offer::default() })]);
-        assert_eq!(plan.refused.len(), 1);
-        assert!(plan.fetch.is_empty());
+        let offer = Offer { status: status.clone(), ..Offer::default() };
+        let unheld = plan(vec![wanted(None, offer.clone())]);
+        assert_eq!(unheld.refused.len(), 1);
+        assert!(unheld.fetch.is_empty() && unheld.withdraw.is_empty());
+        let known = wanted(Some(held()), offer.clone());
+        assert_eq!(plan(vec![known.clone()]).withdraw, vec![("six".parse().unwrap(), status.clone())]);
+        // Another release is held, or the file is gone from the disk.
+        assert_eq!(plan(vec![Wanted { held: None, ..known.clone() }]).withdraw.len(), 1);
+        let noted = Wanted { held_status: Some(status), ..known };
+        assert!(plan(vec![noted.clone()]).withdraw.is_empty());
+        let released = Wanted { offer: self::offer(), ..noted };
+        assert_eq!(plan(vec![released]).update.len(), 1);
     }
 }
