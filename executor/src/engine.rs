@@ -14,10 +14,10 @@ use crate::blocking::blocking;
 use crate::functions::{Functions, RegistryError};
 use crate::logs::Logs;
 use crate::pool::{Pool, PoolLimits};
-use crate::sandbox::{Leaf, Sandboxes, StartError, ZygoteError};
+use crate::sandbox::{Leaf, Sandboxes, StartError};
 use crate::state_lock::{StateLock, StateLockError};
 use crate::supply::{Supply, SupplyError};
-use crate::zygotes::{PackageSet, Zygotes};
+use crate::zygotes::{NoZygote, PackageSet, Zygotes};
 
 mod deploy;
 mod invoke;
@@ -53,7 +53,7 @@ pub enum EngineError {
     Sandboxes(#[from] StartError),
     /// No zygote.
     #[error("the root zygote did not start")]
-    Zygote(#[from] ZygoteError),
+    Zygote(#[from] NoZygote),
     /// No registry.
     #[error(transparent)]
     Registry(#[from] RegistryError),

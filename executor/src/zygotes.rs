@@ -14,13 +14,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use mirror::Sha256;
-use tokio::sync::OnceCell;
+use tokio::sync::Semaphore;
 
 use crate::chain::chain;
 use crate::sandbox::{Sandboxes, Zygote, ZygoteError, ZygoteSpec};
 
+mod node;
 mod subset;
 
+use node::{Maker, Node, Outcome};
 pub use subset::best_parent;
 
 /// The wheels that a process has imported from, or may.
@@ -106,43 +108,33 @@ pub struct Parent<Z> {
     made: u64,
 }
 
+impl<Z> Parent<Z> {
+    /// Whether it has imported nothing: there is no other to fall back on.
+    pub fn is_root(&self) -> bool {
+        self.node.is_empty()
+    }
+}
+
 /// The cache.
 pub struct Zygotes<N: Nursery> {
+    shared: Arc<Shared<N>>,
+}
+
+/// What calls and the tasks that make zygotes share.
+struct Shared<N: Nursery> {
     nursery: N,
     limit: usize,
     retry_after: Duration,
     nodes: Mutex<Nodes<N::Zygote>>,
+    /// As many zygotes import at once as may be kept.
+    making: Semaphore,
     clock: AtomicU64,
 }
 
 type Nodes<Z> = HashMap<Arc<WheelSet>, Arc<Node<Z>>>;
 
-struct Node<Z> {
-    wheels: Arc<WheelSet>,
-    /// Tells this node from a later one of the same set.
-    made: u64,
-    last_used: AtomicU64,
-    /// One maker, however many wait; a maker that is cancelled hands over to the next.
-    state: OnceCell<State<Z>>,
-}
-
-enum State<Z> {
-    Ready(Z),
-    Failed { since: Instant },
-}
-
-impl<Z: Clone> Node<Z> {
-    fn zygote(&self) -> Option<Z> {
-        match self.state.get() {
-            Some(State::Ready(zygote)) => Some(zygote.clone()),
-            _ => None,
-        }
-    }
-
-    fn parent(&self, was_ready: bool) -> Option<Parent<Z>> {
-        Some(Parent { zygote: self.zygote()?, was_ready, node: self.wheels.clone(), made: self.made })
-    }
-}
+/// Why there is no zygote: shared by all calls that waited for it.
+pub type NoZygote = Arc<ZygoteError>;
 
 /// Tries before a call gives up on zygotes that vanish while it asks for them.
 const ATTEMPTS: usize = 4;
@@ -152,70 +144,117 @@ impl<N: Nursery> Zygotes<N> {
     /// tried again after `retry_after`.
     pub fn new(nursery: N, limit: usize, retry_after: Duration) -> Zygotes<N> {
         let limit = limit.max(2);
-        Zygotes { nursery, limit, retry_after, nodes: Mutex::default(), clock: AtomicU64::new(0) }
-    }
-
-    /// What makes the zygotes.
-    pub fn nursery(&self) -> &N {
-        &self.nursery
+        let (nodes, clock, making) = (Mutex::default(), AtomicU64::new(0), Semaphore::new(limit));
+        Zygotes { shared: Arc::new(Shared { nursery, limit, retry_after, nodes, making, clock }) }
     }
 
     /// The zygote that holds `set`; made where there is none; the next best where it cannot be made.
     ///
     /// # Errors
     /// Not even the root zygote can be made, or zygotes die as fast as they are made.
-    pub async fn parent_for(&self, set: &PackageSet) -> Result<Parent<N::Zygote>, ZygoteError> {
+    pub async fn parent_for(&self, set: &PackageSet) -> Result<Parent<N::Zygote>, NoZygote> {
+        self.shared.parent_for(set).await
+    }
+
+    /// A fork found the zygote gone: the next call makes a new one.
+    pub fn gone(&self, parent: &Parent<N::Zygote>) {
+        self.shared.forget(&parent.node, parent.made);
+    }
+
+    /// The zygote was made but nothing can be forked from it: for a while its set has none.
+    pub fn cannot_fork(&self, parent: &Parent<N::Zygote>) {
+        let wheels = &parent.node;
+        // Its set may have a newer one by now; that one comes of the same imports.
+        if let Some(node) =
+            self.shared.lock().get(wheels).filter(|node| !wheels.is_empty() && node.is_settled())
+        {
+            node.settle(Outcome::Failed { since: Instant::now() });
+        }
+    }
+
+    /// How many zygotes are ready.
+    pub fn count(&self) -> usize {
+        self.shared.lock().values().filter(|node| node.zygote().is_some()).count()
+    }
+
+    /// Lets go of all zygotes; they end when no fork under way holds them.
+    pub fn clear(&self) {
+        let nodes = std::mem::take(&mut *self.shared.lock());
+        drop(nodes);
+    }
+}
+
+impl<N: Nursery> Shared<N> {
+    async fn parent_for(self: &Arc<Self>, set: &PackageSet) -> Result<Parent<N::Zygote>, NoZygote> {
         for _ in 0..ATTEMPTS {
-            let node = self.node(&set.wheels);
-            let was_ready = node.state.initialized();
-            match node.state.get_or_try_init(|| self.make(set)).await {
-                Ok(State::Ready(zygote)) if N::is_alive(zygote) => {
+            let node = self.node(set);
+            let was_ready = node.is_settled();
+            match node.outcome().await {
+                Outcome::Ready(zygote) if N::is_alive(&zygote) => {
                     self.evict(&node.wheels);
-                    return node.parent(was_ready).ok_or(ZygoteError::ParentGone);
+                    return Ok(Parent { zygote, was_ready, node: node.wheels.clone(), made: node.made });
                 }
-                Ok(State::Ready(_)) => self.forget(&node.wheels, node.made),
-                Ok(State::Failed { since }) => {
+                Outcome::Ready(_) => self.forget(&node.wheels, node.made),
+                Outcome::Failed { since } => {
                     if since.elapsed() >= self.retry_after {
                         self.forget(&node.wheels, node.made);
                     }
                     return self.ancestor(set).await;
                 }
-                // The parent died meanwhile and is forgotten: the next round finds or makes another.
-                Err(ZygoteError::ParentGone) => {}
-                Err(error) => return Err(error),
+                Outcome::Broken(error) => {
+                    // Only a maker that panicked has not forgotten it.
+                    self.forget(&node.wheels, node.made);
+                    // The parent died meanwhile and is forgotten: the next round finds or makes another.
+                    if !matches!(*error, ZygoteError::ParentGone) {
+                        return Err(error);
+                    }
+                }
             }
         }
-        Err(ZygoteError::ParentGone)
+        Err(Arc::new(ZygoteError::ParentGone))
     }
 
-    /// A fork found the zygote gone: the next call makes a new one.
-    pub fn gone(&self, parent: &Parent<N::Zygote>) {
-        self.forget(&parent.node, parent.made);
+    /// The node of `set`. A new one gets a task that makes its zygote and that no call owns: a client that hangs up
+    /// must not make the next call import once more.
+    fn node(self: &Arc<Self>, set: &PackageSet) -> Arc<Node<N::Zygote>> {
+        let now = self.clock.fetch_add(1, Ordering::Relaxed);
+        let mut nodes = self.lock();
+        if let Some(node) = nodes.get(&set.wheels) {
+            node.touch(now);
+            return node.clone();
+        }
+        let node = Arc::new(Node::new(set.wheels.clone(), now));
+        nodes.insert(set.wheels.clone(), node.clone());
+        self.start_making(node.clone(), set.clone());
+        node
     }
 
-    /// How many zygotes are ready.
-    pub fn count(&self) -> usize {
-        self.lock().values().filter(|node| node.zygote().is_some()).count()
-    }
-
-    /// Lets go of all zygotes; they end when no fork under way holds them.
-    pub fn clear(&self) {
-        let nodes = std::mem::take(&mut *self.lock());
-        drop(nodes);
+    fn start_making(self: &Arc<Self>, node: Arc<Node<N::Zygote>>, set: PackageSet) {
+        let shared = self.clone();
+        tokio::spawn(async move {
+            let maker = Maker(node);
+            let outcome = shared.make(&set).await.unwrap_or_else(|error| {
+                // Forgotten even where nobody waits any more: the next call must try, not be told an old error.
+                shared.forget(&maker.0.wheels, maker.0.made);
+                Outcome::Broken(error)
+            });
+            maker.0.settle(outcome);
+        });
     }
 
     /// Makes the zygote of `set`. That it cannot be made is a result to remember, unless it is the root.
-    async fn make(&self, set: &PackageSet) -> Result<State<N::Zygote>, ZygoteError> {
+    async fn make(self: &Arc<Self>, set: &PackageSet) -> Result<Outcome<N::Zygote>, NoZygote> {
         let Some(env_path) = set.env_path.clone().filter(|_| !set.wheels.is_empty()) else {
-            return self.nursery.root().await.map(State::Ready);
+            return Ok(Outcome::Ready(self.nursery.root().await?));
         };
+        let _permit = self.making.acquire().await;
         let parent = self.ancestor(set).await?;
         let imports = set.imports(&parent.node);
         match self.nursery.child(&parent.zygote, ZygoteSpec { env_path, imports }).await {
-            Ok(zygote) => Ok(State::Ready(zygote)),
+            Ok(zygote) => Ok(Outcome::Ready(zygote)),
             Err(ZygoteError::ParentGone) => {
-                self.gone(&parent);
-                Err(ZygoteError::ParentGone)
+                self.forget(&parent.node, parent.made);
+                Err(Arc::new(ZygoteError::ParentGone))
             }
             Err(error) => {
                 let (wheels, reason) = (set.wheels.len(), chain(&error));
@@ -224,41 +263,36 @@ impl<N: Nursery> Zygotes<N> {
                     reason,
                     "no zygote for this package set; its sandboxes import by themselves"
                 );
-                Ok(State::Failed { since: Instant::now() })
+                Ok(Outcome::Failed { since: Instant::now() })
             }
         }
     }
 
     /// The best ready zygote for `set` other than its own; in the end the root.
-    async fn ancestor(&self, set: &PackageSet) -> Result<Parent<N::Zygote>, ZygoteError> {
+    async fn ancestor(self: &Arc<Self>, set: &PackageSet) -> Result<Parent<N::Zygote>, NoZygote> {
         let ready: Vec<_> = {
             let nodes = self.lock();
-            let alive = |node: &&Arc<Node<_>>| node.zygote().is_some_and(|zygote| N::is_alive(&zygote));
-            nodes.values().filter(|node| node.wheels != set.wheels).filter(alive).cloned().collect()
+            let others = nodes.values().filter(|node| node.wheels != set.wheels);
+            others.filter_map(|node| Some((node.zygote().filter(N::is_alive)?, node.clone()))).collect()
         };
-        let best = best_parent(ready.iter().map(|node| (node, &*node.wheels)), &set.wheels);
-        if let Some(parent) = best.and_then(|node| node.parent(false)) {
-            return Ok(parent);
+        if let Some((zygote, node)) =
+            best_parent(ready.iter().map(|ready| (ready, &*ready.1.wheels)), &set.wheels).cloned()
+        {
+            return Ok(Parent { zygote, was_ready: false, node: node.wheels.clone(), made: node.made });
         }
-        let root = self.node(&Arc::default());
-        let state =
-            root.state.get_or_try_init(|| async { self.nursery.root().await.map(State::Ready) }).await?;
-        if matches!(state, State::Ready(zygote) if !N::is_alive(zygote)) {
-            self.forget(&root.wheels, root.made);
-            return Err(ZygoteError::ParentGone);
+        let root = self.node(&PackageSet::default());
+        match root.outcome().await {
+            Outcome::Ready(zygote) if N::is_alive(&zygote) => {
+                Ok(Parent { zygote, was_ready: false, node: root.wheels.clone(), made: root.made })
+            }
+            outcome => {
+                self.forget(&root.wheels, root.made);
+                Err(match outcome {
+                    Outcome::Broken(error) => error,
+                    _ => Arc::new(ZygoteError::ParentGone),
+                })
+            }
         }
-        root.parent(false).ok_or(ZygoteError::ParentGone)
-    }
-
-    fn node(&self, wheels: &Arc<WheelSet>) -> Arc<Node<N::Zygote>> {
-        let now = self.clock.fetch_add(1, Ordering::Relaxed);
-        let mut nodes = self.lock();
-        let node = nodes.entry(wheels.clone()).or_insert_with(|| {
-            let last_used = AtomicU64::new(now);
-            Arc::new(Node { wheels: wheels.clone(), made: now, last_used, state: OnceCell::new() })
-        });
-        node.last_used.store(now, Ordering::Relaxed);
-        node.clone()
     }
 
     fn forget(&self, wheels: &Arc<WheelSet>, made: u64) {
@@ -272,13 +306,9 @@ impl<N: Nursery> Zygotes<N> {
     fn evict(&self, used: &Arc<WheelSet>) {
         let mut nodes = self.lock();
         while nodes.len() > self.limit {
-            let spare = |node: &&Arc<Node<_>>| {
-                node.wheels.is_empty() || node.wheels == *used || !node.state.initialized()
-            };
-            let oldest = nodes
-                .values()
-                .filter(|node| !spare(node))
-                .min_by_key(|node| node.last_used.load(Ordering::Relaxed));
+            let spare =
+                |node: &&Arc<Node<_>>| node.wheels.is_empty() || node.wheels == *used || !node.is_settled();
+            let oldest = nodes.values().filter(|node| !spare(node)).min_by_key(|node| node.last_used());
             let Some(oldest) = oldest.map(|node| node.wheels.clone()) else { return };
             nodes.remove(&oldest);
         }

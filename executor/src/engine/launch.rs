@@ -1,12 +1,13 @@
 use std::sync::Arc;
 
 use super::Engine;
+use crate::chain::chain;
 use crate::function::Function;
 use crate::pool::Sandbox;
 use crate::requirements::RequirementsError;
-use crate::sandbox::{ForkError, Leaf, LeafSpec, ZygoteError};
+use crate::sandbox::{ForkError, Leaf, LeafSpec, Zygote};
 use crate::supply::{Supplied, SupplyError};
-use crate::zygotes::PackageSet;
+use crate::zygotes::{NoZygote, PackageSet, Parent};
 
 /// Where the sandbox of a call came from; the `x-ol-start` header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,7 +45,7 @@ pub enum LaunchError {
     Supply(#[from] SupplyError),
     /// No zygote at all.
     #[error(transparent)]
-    Zygote(#[from] ZygoteError),
+    Zygote(#[from] NoZygote),
     /// The fork failed.
     #[error(transparent)]
     Fork(#[from] ForkError),
@@ -59,28 +60,51 @@ pub enum LaunchError {
     Write(#[source] std::io::Error),
 }
 
-/// Zygotes may die between being chosen and being asked; more than this in a row is no accident.
-const ATTEMPTS: usize = 3;
+/// Zygotes may die between being chosen and being asked; one that is gone twice in a row is no accident.
+const ATTEMPTS: usize = 2;
 
 impl Engine {
-    /// A new sandbox forked from the best zygote for `set`.
+    /// A new sandbox forked from the best zygote for `set`; from the root zygote where its packages have made theirs
+    /// unfit to be forked (a hook that hangs or exits, a thread that came later).
     pub(super) async fn launch(
         &self,
         set: &PackageSet,
         spec: LeafSpec,
     ) -> Result<(Leaf, Start), LaunchError> {
-        for _ in 0..ATTEMPTS {
+        for attempt in 1..=ATTEMPTS {
             let parent = self.zygotes.parent_for(set).await?;
             match self.sandboxes.fork(&parent.zygote, spec.clone()).await {
                 Ok(leaf) => return Ok((leaf, if parent.was_ready { Start::Fork } else { Start::Cold })),
-                Err(ForkError::ZygoteGone) => {
+                Err(ForkError::ZygoteGone) if attempt < ATTEMPTS => {
                     tracing::info!("a zygote was gone when a sandbox was to be forked; making another");
                     self.zygotes.gone(&parent);
                 }
-                Err(error) => return Err(error.into()),
+                // Not the zygote's fault, or there is no other to ask.
+                Err(error) if parent.is_root() || matches!(error, ForkError::Host { .. }) => {
+                    return Err(error.into());
+                }
+                Err(error) => return self.launch_without(&parent, &error, spec).await,
             }
         }
         Err(ForkError::ZygoteGone.into())
+    }
+
+    /// A sandbox from the root zygote, after `parent` could not be forked.
+    async fn launch_without(
+        &self,
+        parent: &Parent<Zygote>,
+        error: &ForkError,
+        spec: LeafSpec,
+    ) -> Result<(Leaf, Start), LaunchError> {
+        let root = self.zygotes.parent_for(&PackageSet::default()).await?;
+        let leaf = self.sandboxes.fork(&root.zygote, spec).await?;
+        // So the host is fine and it was the zygote: the next calls of its set must not find that out again.
+        tracing::info!(
+            reason = chain(error),
+            "a zygote cannot be forked; its sandboxes import by themselves"
+        );
+        self.zygotes.cannot_fork(parent);
+        Ok((leaf, Start::Cold))
     }
 
     /// The packages of a deployed function. After a restart its environment is made again, once, from its lock.

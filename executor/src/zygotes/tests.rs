@@ -3,11 +3,28 @@ use std::sync::atomic::AtomicBool;
 use super::*;
 
 /// Zygotes that are only their history: what was imported, generation by generation.
-#[derive(Default)]
 struct Script {
     roots: AtomicU64,
     children: AtomicU64,
     unusable: AtomicBool,
+    broken: AtomicBool,
+    /// Closed to children while a test holds it.
+    gate: Arc<Semaphore>,
+}
+
+/// As many children as may be made at once.
+const OPEN: u32 = 100;
+
+impl Default for Script {
+    fn default() -> Script {
+        Script {
+            roots: AtomicU64::default(),
+            children: AtomicU64::default(),
+            unusable: AtomicBool::default(),
+            broken: AtomicBool::default(),
+            gate: Arc::new(Semaphore::new(OPEN as usize)),
+        }
+    }
 }
 
 #[derive(Clone)]
@@ -22,11 +39,16 @@ impl Nursery for Script {
     async fn root(&self) -> Result<Fake, ZygoteError> {
         self.roots.fetch_add(1, Ordering::SeqCst);
         tokio::task::yield_now().await;
+        if self.broken.load(Ordering::SeqCst) {
+            let source = std::io::ErrorKind::OutOfMemory.into();
+            return Err(ZygoteError::Host { step: "make it".to_owned(), source });
+        }
         Ok(Fake { imported: Vec::new(), dead: Arc::default() })
     }
 
     async fn child(&self, parent: &Fake, spec: ZygoteSpec) -> Result<Fake, ZygoteError> {
         self.children.fetch_add(1, Ordering::SeqCst);
+        let _gate = self.gate.acquire().await;
         tokio::task::yield_now().await;
         if self.unusable.load(Ordering::SeqCst) {
             return Err(ZygoteError::Unusable { reason: "a thread is left".to_owned() });
@@ -70,7 +92,7 @@ async fn a_child_imports_only_what_its_parent_lacks() {
     let unrelated = zygotes.parent_for(&set(&["requests"])).await.unwrap();
     assert_eq!(unrelated.zygote.imported, ["requests"]);
     assert!(zygotes.parent_for(&set(&["numpy"])).await.unwrap().was_ready);
-    assert_eq!(zygotes.nursery().roots.load(Ordering::SeqCst), 1);
+    assert_eq!(zygotes.shared.nursery.roots.load(Ordering::SeqCst), 1);
 }
 
 #[tokio::test]
@@ -93,39 +115,85 @@ async fn many_that_ask_at_once_get_one_zygote() {
     for task in asking {
         task.await.unwrap();
     }
-    let nursery = zygotes.nursery();
+    let nursery = &zygotes.shared.nursery;
     assert_eq!((nursery.roots.load(Ordering::SeqCst), nursery.children.load(Ordering::SeqCst)), (1, 1));
 }
 
 #[tokio::test]
-async fn a_cancelled_maker_hands_over() {
+async fn calls_that_hang_up_neither_stop_nor_repeat_a_zygote() {
     let zygotes = Arc::new(cache(9));
-    let other = zygotes.clone();
-    let first = tokio::spawn(async move { other.parent_for(&set(&["numpy"])).await.map(drop) });
-    tokio::task::yield_now().await;
-    first.abort();
+    let gate = zygotes.shared.nursery.gate.clone();
+    let closed = gate.acquire_many(OPEN).await.unwrap();
+    for _ in 0..5 {
+        let other = zygotes.clone();
+        let call = tokio::spawn(async move { other.parent_for(&set(&["numpy"])).await.map(drop) });
+        while zygotes.shared.nursery.children.load(Ordering::SeqCst) == 0 {
+            tokio::task::yield_now().await;
+        }
+        call.abort();
+        assert!(call.await.unwrap_err().is_cancelled());
+    }
+    drop(closed);
     assert_eq!(zygotes.parent_for(&set(&["numpy"])).await.unwrap().zygote.imported, ["numpy"]);
+    assert_eq!(zygotes.shared.nursery.children.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test]
+async fn an_error_nobody_waited_for_is_not_told_to_the_next_call() {
+    let zygotes = Arc::new(cache(9));
+    zygotes.shared.nursery.broken.store(true, Ordering::SeqCst);
+    let other = zygotes.clone();
+    let call = tokio::spawn(async move { other.parent_for(&PackageSet::default()).await.map(drop) });
+    while zygotes.shared.nursery.roots.load(Ordering::SeqCst) == 0 {
+        tokio::task::yield_now().await;
+    }
+    call.abort();
+    while !zygotes.shared.lock().is_empty() {
+        tokio::task::yield_now().await;
+    }
+    zygotes.shared.nursery.broken.store(false, Ordering::SeqCst);
+    zygotes.parent_for(&PackageSet::default()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_zygote_that_cannot_be_forked_is_remembered_as_none() {
+    let zygotes = cache(9);
+    let bad = set(&["numpy", "hooks"]);
+    zygotes.parent_for(&set(&["numpy"])).await.unwrap();
+    let parent = zygotes.parent_for(&bad).await.unwrap();
+    zygotes.cannot_fork(&parent);
+    for _ in 0..2 {
+        assert_eq!(zygotes.parent_for(&bad).await.unwrap().zygote.imported, ["numpy"]);
+    }
+    let root = zygotes.parent_for(&PackageSet::default()).await.unwrap();
+    assert!(root.is_root() && !parent.is_root());
+    zygotes.cannot_fork(&root);
+    assert_eq!(
+        zygotes.parent_for(&PackageSet::default()).await.unwrap().made,
+        root.made,
+        "there is no other"
+    );
 }
 
 #[tokio::test]
 async fn an_unusable_set_falls_back_and_is_remembered() {
     let zygotes = cache(9);
     zygotes.parent_for(&set(&["numpy"])).await.unwrap();
-    zygotes.nursery().unusable.store(true, Ordering::SeqCst);
+    zygotes.shared.nursery.unusable.store(true, Ordering::SeqCst);
     for _ in 0..3 {
         let parent = zygotes.parent_for(&set(&["numpy", "grpc"])).await.unwrap();
         assert_eq!(parent.zygote.imported, ["numpy"]);
         assert!(!parent.was_ready);
     }
-    assert_eq!(zygotes.nursery().children.load(Ordering::SeqCst), 2, "tried once, not thrice");
+    assert_eq!(zygotes.shared.nursery.children.load(Ordering::SeqCst), 2, "tried once, not thrice");
 }
 
 #[tokio::test]
 async fn a_remembered_failure_is_tried_again_in_time() {
     let zygotes = Zygotes::new(Script::default(), 9, Duration::ZERO);
-    zygotes.nursery().unusable.store(true, Ordering::SeqCst);
+    zygotes.shared.nursery.unusable.store(true, Ordering::SeqCst);
     assert!(zygotes.parent_for(&set(&["grpc"])).await.unwrap().zygote.imported.is_empty());
-    zygotes.nursery().unusable.store(false, Ordering::SeqCst);
+    zygotes.shared.nursery.unusable.store(false, Ordering::SeqCst);
     assert_eq!(zygotes.parent_for(&set(&["grpc"])).await.unwrap().zygote.imported, ["grpc"]);
 }
 
@@ -137,7 +205,7 @@ async fn the_dead_are_replaced_without_failing_a_call() {
     zygotes.parent_for(&PackageSet::default()).await.unwrap().zygote.dead.store(true, Ordering::SeqCst);
     let again = zygotes.parent_for(&set(&["numpy"])).await.unwrap();
     assert_ne!(again.made, numpy.made);
-    assert_eq!(zygotes.nursery().roots.load(Ordering::SeqCst), 2);
+    assert_eq!(zygotes.shared.nursery.roots.load(Ordering::SeqCst), 2);
 
     zygotes.gone(&numpy);
     assert_eq!(
@@ -159,5 +227,5 @@ async fn the_least_recently_used_goes_and_the_root_stays() {
     assert_eq!(zygotes.count(), 3);
     assert_eq!(zygotes.parent_for(&set(&["a"])).await.unwrap().made, a);
     assert_ne!(zygotes.parent_for(&set(&["b"])).await.unwrap().made, b);
-    assert_eq!(zygotes.nursery().roots.load(Ordering::SeqCst), 1);
+    assert_eq!(zygotes.shared.nursery.roots.load(Ordering::SeqCst), 1);
 }
