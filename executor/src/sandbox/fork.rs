@@ -160,17 +160,12 @@ async fn clone(
     kind: &str,
     descriptors: &[BorrowedFd<'_>],
 ) -> Result<Child, ExchangeError> {
-    let answer = parent.inner.fork(kind, descriptors, shared.fork_limit()).await;
-    let adopted = answer.and_then(|pidfd| {
-        Child::adopt(pidfd, parent.inner.ids.first(), &shared.known).map_err(|error| {
-            tracing::warn!(%error, "a zygote sent a process that is not its child");
-            ExchangeError::Gone
-        })
-    });
-    if let Err(ExchangeError::Gone | ExchangeError::TimedOut) = &adopted {
+    let pidfd = parent.inner.fork(kind, descriptors, shared.fork_limit()).await?;
+    Child::adopt(pidfd, parent.inner.ids.first(), &shared.known).map_err(|error| {
+        tracing::warn!(%error, "a zygote sent a process that is not its child");
         parent.inner.give_up();
-    }
-    adopted
+        ExchangeError::Gone
+    })
 }
 
 /// What the daemon does to a new process from outside, before it may go on.

@@ -33,6 +33,12 @@ impl Process {
         Process { parts: Some(Parts { child, cgroup, held }), tasks }
     }
 
+    /// One that has ended.
+    #[cfg(test)]
+    pub(super) fn ended() -> Process {
+        Process { parts: None, tasks: TaskTracker::new() }
+    }
+
     pub(super) fn kill(&self) {
         if let Some(parts) = &self.parts {
             parts.child.kill();

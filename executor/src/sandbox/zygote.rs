@@ -60,7 +60,7 @@ impl Inner {
         self.process.kill();
     }
 
-    /// Asks for a fork and returns the child's pidfd. One at a time.
+    /// Asks for a fork and returns the child's pidfd. One at a time. A zygote that gives no proper answer is given up.
     ///
     /// Not to be cancelled between question and answer: run it in a task of its own.
     pub(super) async fn fork(
@@ -70,6 +70,23 @@ impl Inner {
         limit: Duration,
     ) -> Result<OwnedFd, ExchangeError> {
         let control = self.control.lock().await;
+        // While this waited for its turn, the one before may have got no answer: the next packet would be that one.
+        if !self.alive.load(Ordering::Acquire) {
+            return Err(ExchangeError::Gone);
+        }
+        let answer = Inner::ask(&control, kind, descriptors, limit).await;
+        if let Err(ExchangeError::Gone | ExchangeError::TimedOut) = &answer {
+            self.give_up();
+        }
+        answer
+    }
+
+    async fn ask(
+        control: &Control,
+        kind: &str,
+        descriptors: &[BorrowedFd<'_>],
+        limit: Duration,
+    ) -> Result<OwnedFd, ExchangeError> {
         let order = json!({ "fork": kind }).to_string();
         let exchange = async {
             control.send(order.as_bytes(), descriptors).await?;
@@ -77,10 +94,10 @@ impl Inner {
         };
         let (packet, mut received) =
             tokio::time::timeout(limit, exchange).await.map_err(|_| ExchangeError::TimedOut)??;
-        match (received.pop(), serde_json::from_slice::<Refusal>(&packet)) {
-            (Some(pidfd), _) => Ok(pidfd),
-            (None, Ok(refusal)) => Err(ExchangeError::Refused(refusal.error)),
-            (None, Err(_)) => Err(ExchangeError::Gone),
+        match (received.pop(), received.len(), serde_json::from_slice::<Refusal>(&packet)) {
+            (Some(pidfd), 0, _) => Ok(pidfd),
+            (None, 0, Ok(refusal)) => Err(ExchangeError::Refused(refusal.error)),
+            _ => Err(ExchangeError::Gone),
         }
     }
 }
@@ -149,5 +166,59 @@ impl Control {
     pub(super) async fn report(&self) -> io::Result<Report> {
         let (packet, _) = self.receive().await?;
         serde_json::from_slice(&packet).map_err(io::Error::from)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sandbox::stage_run::packet_sockets;
+
+    fn zygote(control: OwnedFd) -> Inner {
+        Inner {
+            control: Mutex::new(Control::new(control).unwrap()),
+            process: Process::ended(),
+            ids: Ids::new(1, 1),
+            user_namespace: None,
+            env_path: None,
+            failed_imports: Vec::new(),
+            alive: AtomicBool::new(true),
+        }
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_comes_late_is_nobody_elses() {
+        let (ours, theirs) = packet_sockets().unwrap();
+        let zygote = zygote(ours);
+        let theirs = Control::new(theirs).unwrap();
+        let long = Duration::from_secs(60);
+        let answering = async {
+            theirs.receive().await.unwrap();
+            // Where a second order comes, it gets the first one's answer.
+            theirs.receive().await.unwrap();
+            theirs.send(b"{}", &[std::io::stderr().as_fd()]).await.unwrap();
+            std::future::pending::<()>().await;
+        };
+        let first = zygote.fork("leaf", &[], Duration::from_millis(1));
+        let second = zygote.fork("leaf", &[], long);
+        tokio::select! {
+            () = answering => {}
+            (first, second) = async { tokio::join!(first, second) } => {
+                assert!(matches!(first, Err(ExchangeError::TimedOut)));
+                assert!(matches!(second, Err(ExchangeError::Gone)), "it took a stale answer");
+            }
+        }
+        assert!(!zygote.alive.load(Ordering::Acquire));
+    }
+
+    #[tokio::test]
+    async fn an_answer_with_more_than_a_pidfd_is_refused() {
+        let (ours, theirs) = packet_sockets().unwrap();
+        let zygote = zygote(ours);
+        let descriptors = vec![theirs.as_fd(); 17];
+        message::send(theirs.as_fd(), b"{}", &descriptors).unwrap();
+        let answer = zygote.fork("leaf", &[], Duration::from_secs(60)).await;
+        assert!(matches!(answer, Err(ExchangeError::Gone)));
+        assert!(!zygote.alive.load(Ordering::Acquire));
     }
 }
