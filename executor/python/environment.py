@@ -42,6 +42,13 @@ def forget_misses():
             del sys.path_importer_cache[path]
         elif hasattr(finder, "invalidate_caches"):
             finder.invalidate_caches()
+    # It keeps each folder's listing for as long as the folder's time stays the same, and in a mounted environment that
+    # is one constant. Not by importlib.invalidate_caches(), which would import it. Python 3.9 keeps nothing.
+    for name in ("importlib.metadata", "importlib_metadata"):
+        folders = getattr(sys.modules.get(name), "FastPath", None)
+        clear = getattr(getattr(folders, "__new__", None), "cache_clear", None)
+        if clear is not None:
+            clear()
 
 
 def set_variables(variables):
@@ -57,7 +64,8 @@ def set_variables(variables):
 def remember_generators():
     """Notes random generators made at import time, so that each leaf can give them a seed of its own.
 
-    Done once in the zygote: looking at every object takes milliseconds.
+    Done once in each zygote: looking at every object takes milliseconds. What its parents had found stays noted:
+    they have frozen it, and frozen objects are not listed again.
     """
     kinds = []
     if "random" in sys.modules:
@@ -69,7 +77,7 @@ def remember_generators():
         return
     wanted = tuple(kinds)
     # By type(), not isinstance(): that would run the __class__ of every lazy proxy that a package has made.
-    _generators[:] = [each for each in gc.get_objects() if issubclass(type(each), wanted)]
+    _generators.extend(each for each in gc.get_objects() if issubclass(type(each), wanted))
 
 
 def reseed():

@@ -88,6 +88,66 @@ async fn a_leaf_has_its_own_environment_whatever_its_zygote_has() {
 }
 
 #[tokio::test]
+async fn what_is_installed_is_told_anew_in_each_environment() {
+    if !tests::skip::needs_root() {
+        return;
+    }
+    let bench = bench().await;
+    let look = "from importlib.metadata import version\nFOUND = version('one')\n";
+    let make = |name: &str, installed: &[&str]| {
+        let env = environment(&bench, name, &[("look.py", look)]);
+        let site = env.join(mirror::Interpreter::find(None).unwrap().site_packages());
+        for project in installed {
+            let folder = site.join(format!("{project}-1.5.dist-info"));
+            std::fs::create_dir(&folder).unwrap();
+            std::fs::write(folder.join("METADATA"), format!("Name: {project}\nVersion: 1.5\n")).unwrap();
+        }
+        // In a mounted environment all folders have one time.
+        let time = std::time::SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(315_532_800);
+        std::fs::File::open(&site).unwrap().set_modified(time).unwrap();
+        env
+    };
+    let (small, large) = (make("small", &["one"]), make("large", &["one", "two"]));
+    let first = child(&bench, &bench.root, &small, &["look"]).await;
+    let second = child(&bench, &first, &large, &[]).await;
+    let source = "import look\nfrom importlib.metadata import version\ndef f(event):\n    return [look.FOUND, version('two')]\n";
+    for zygote in [&first, &second] {
+        let mut leaf = bench.sandboxes.fork(zygote, spec(&bench, &large, source)).await.unwrap();
+        assert_eq!(reply(&call(&mut leaf, "1").await), json!(["1.5", "1.5"]));
+        leaf.end().await;
+    }
+    drop((first, second));
+    bench.stop().await;
+}
+
+#[tokio::test]
+async fn generators_of_every_ancestor_are_reseeded() {
+    if !tests::skip::needs_root() {
+        return;
+    }
+    let bench = bench().await;
+    let make = "import random\nMADE = random.Random(7)\n";
+    let env = environment(&bench, "env", &[("one.py", make), ("two.py", make)]);
+    let first = child(&bench, &bench.root, &env, &["one"]).await;
+    let second = child(&bench, &first, &env, &["two"]).await;
+    let third = child(&bench, &second, &env, &[]).await;
+    let source = "import one, two\ndef f(event):\n    return [one.MADE.random(), two.MADE.random()]\n";
+    for zygote in [&second, &third] {
+        let mut seen = Vec::new();
+        for _ in 0..2 {
+            let mut leaf = bench.sandboxes.fork(zygote, spec(&bench, &env, source)).await.unwrap();
+            seen.push(reply(&call(&mut leaf, "1").await));
+            leaf.end().await;
+        }
+        for number in 0..2 {
+            assert_ne!(seen[0][number], seen[1][number], "generator {number}");
+        }
+    }
+    drop((first, second, third));
+    bench.stop().await;
+}
+
+#[tokio::test]
 async fn a_leaf_outlives_its_zygote_and_a_gone_zygote_says_so() {
     if !tests::skip::needs_root() {
         return;
