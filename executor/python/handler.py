@@ -85,11 +85,11 @@ def describe(error):
     try:
         frames = traceback.extract_tb(error.__traceback__)
         trace = traceback.format_list([each for each in frames if not each.filename.startswith("/ol/runtime/")])
-    except Exception:  # noqa: B902 - a hostile exception may break its own traceback
+    except BaseException:  # noqa: B902 - a hostile exception may break its own traceback
         trace = []
     try:
         message = str(error)
-    except Exception:  # noqa: B902 - and its own text
+    except BaseException:  # noqa: B902 - and its own text
         message = "(its text could not be made)"
     fields = {
         "error_type": type(error).__name__,
@@ -104,7 +104,7 @@ def flush():
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
-        except Exception:  # noqa: B902 - closed or replaced by the handler
+        except BaseException:  # noqa: B902 - closed or replaced by the handler
             continue
     native.flush()
 

@@ -212,6 +212,15 @@ def settle_in(order):
     environment.run_restore_hooks()
 
 
+def settling_error(order):
+    """Settles in; returns what a caller is told if that fails: an environment's files and hooks run code."""
+    try:
+        settle_in(order)
+    except BaseException as error:  # noqa: B902 - hooks may raise anything
+        return handler.describe(error)
+    return None
+
+
 def main(descriptors):
     """Runs the leaf from the fork to its end; never returns."""
     control, stdout, stderr, root, code = descriptors[:5]
@@ -229,17 +238,24 @@ def main(descriptors):
 
 
 def serve(order):
-    """Answers calls until the daemon closes the socket. The handler is loaded by the first one, on its time."""
-    function = None
+    """Answers calls until the daemon closes the socket. The handler is loaded by the first one, on its time.
+
+    One that fails to load is tried again by the next call. The sandbox settles in once: where that fails, every call
+    is told so, since a handler must not run without what its hooks do.
+    """
+    function, settled, unsettled = None, False, None
     while True:
         kind, payload = read_frame(CONTROL)
         number, size = payload[:4], int.from_bytes(payload[4:8], "big")
         context, event = payload[8 : 8 + size], payload[8 + size :]
         try:
-            if function is None:
-                settle_in(order)
-                function = handler.load(order["file"])
-            body, kind = function(event, json.loads(context)), REPLY
+            if not settled:
+                settled, unsettled = True, settling_error(order)
+            if unsettled is not None:
+                body, kind = unsettled, RAISED
+            else:
+                function = function or handler.load(order["file"])
+                body, kind = function(event, json.loads(context)), REPLY
         except BaseException as error:  # noqa: B902 - a handler may raise anything, SystemExit too
             body, kind = handler.describe(error), RAISED
         if len(body) > order["max_reply_bytes"]:

@@ -53,6 +53,8 @@ impl Leaf {
     /// Hands one event (JSON) to the handler and waits for its end.
     pub async fn call(&mut self, event: &[u8], context: &CallContext) -> CallOutcome {
         let start = Instant::now();
+        // The kernel's count is the sandbox's: what an earlier call lost of it is not this one's end.
+        let killed_before = self.oom_kills();
         self.calls += 1;
         let mut stdout = Captured::new(self.limits.log_bytes);
         let mut stderr = Captured::new(self.limits.log_bytes);
@@ -69,7 +71,7 @@ impl Leaf {
             }
         };
         let wall_ms = start.elapsed().as_millis() as u64;
-        let result = self.judge(exchange).await;
+        let result = self.judge(exchange, killed_before).await;
         stdout.finish(&mut self.stdout);
         stderr.finish(&mut self.stderr);
         let truncated = stdout.dropped_bytes + stderr.dropped_bytes > 0;
@@ -96,7 +98,7 @@ impl Leaf {
         let result = match exit {
             _ if timed_out => ScriptResult::TimedOut,
             Some(Exit::Code(code)) => ScriptResult::Exited(code),
-            Some(Exit::Signal(libc::SIGKILL)) | None if self.ran_out_of_memory() => ScriptResult::OutOfMemory,
+            Some(Exit::Signal(libc::SIGKILL)) | None if self.oom_kills() > 0 => ScriptResult::OutOfMemory,
             Some(Exit::Signal(signal)) => ScriptResult::Killed(signal),
             None => ScriptResult::Killed(libc::SIGKILL),
         };
@@ -136,7 +138,7 @@ impl Leaf {
         self.process.end().await;
     }
 
-    async fn judge(&mut self, exchange: Ended) -> CallResult {
+    async fn judge(&mut self, exchange: Ended, killed_before: u64) -> CallResult {
         let broke = |what: &str| CallResult::Misbehaved { what: what.into() };
         let result = match exchange {
             Ended::Frame(Kind::Reply, body)
@@ -158,17 +160,17 @@ impl Leaf {
                 broke("wrote to its control socket")
             }
             Ended::TimedOut => CallResult::TimedOut,
-            Ended::Broken(FrameError::Closed) => return self.crashed().await,
+            Ended::Broken(FrameError::Closed) => return self.crashed(killed_before).await,
         };
         self.ended().await;
         result
     }
 
     /// Its socket is closed: it has ended, or it has closed the socket and goes on.
-    async fn crashed(&mut self) -> CallResult {
+    async fn crashed(&mut self, killed_before: u64) -> CallResult {
         match self.ended().await {
             Some(Exit::Code(code)) => CallResult::Crashed { signal: None, code: Some(code) },
-            _ if self.ran_out_of_memory() => CallResult::OutOfMemory,
+            _ if self.oom_kills() > killed_before => CallResult::OutOfMemory,
             // Nobody inside can kill the first process of a PID namespace: this was us.
             Some(Exit::Signal(libc::SIGKILL)) | None => {
                 CallResult::Misbehaved { what: "closed its control socket".into() }
@@ -184,8 +186,8 @@ impl Leaf {
         exit.ok()?.ok()
     }
 
-    fn ran_out_of_memory(&self) -> bool {
-        self.process.cgroup().is_some_and(|cgroup| cgroup.oom_kills() > 0)
+    fn oom_kills(&self) -> u64 {
+        self.process.cgroup().map_or(0, |cgroup| cgroup.oom_kills())
     }
 
     fn usage(&self, wall_ms: u64) -> Usage {

@@ -77,9 +77,30 @@ async fn an_exception_is_told_with_its_place_and_the_sandbox_goes_on() {
         ("def f(event):\n    return object()", "TypeError"),
         ("def f(event):\n    return float('nan')", "ValueError"),
         ("class E(Exception):\n    def __str__(self): raise E()\ndef f(event):\n    raise E()", "E"),
+        ("class E(Exception):\n    def __str__(self): raise SystemExit\ndef f(event):\n    raise E()", "E"),
+        (
+            "import sys\nclass S:\n    def flush(self): raise SystemExit\ndef f(event):\n    sys.stdout = S()\n    raise KeyError()",
+            "KeyError",
+        ),
     ] {
         assert_eq!(error(&outcome_of(&bench, source).await).0, kind);
     }
+    bench.stop().await;
+}
+
+#[tokio::test]
+async fn a_handler_that_fails_to_load_is_tried_again_in_the_same_world() {
+    if !tests::skip::needs_root() {
+        return;
+    }
+    let bench = bench().await;
+    let source = "import sys\nsys.tries = getattr(sys, 'tries', 0) + 1\nif sys.tries < 3: raise ValueError(sys.path.count('/ol/code'))\ndef f(event):\n    return [sys.tries, sys.path.count('/ol/code')]\n";
+    let mut leaf = bench.leaf(source).await;
+    for _ in 0..2 {
+        assert_eq!(error(&call(&mut leaf, "1").await).1, "1");
+    }
+    assert_eq!(reply(&call(&mut leaf, "1").await), json!([3, 1]));
+    leaf.end().await;
     bench.stop().await;
 }
 
@@ -108,6 +129,27 @@ async fn out_of_memory_is_reported_as_that() {
         outcome_of(&bench, "def f(event):\n    x = bytearray(400 << 20)\n    return len(x)\n").await;
     assert_eq!(outcome.result, CallResult::OutOfMemory);
     assert!(outcome.usage.memory_peak_bytes > 64 << 20, "{:?}", outcome.usage);
+    bench.stop().await;
+}
+
+#[tokio::test]
+async fn an_end_is_not_laid_to_memory_that_an_earlier_call_lacked() {
+    if !tests::skip::needs_root() {
+        return;
+    }
+    let bench = with_small_limits().await;
+    let source = "import os\ndef f(event):\n    if event == 2:\n        os.close(3)\n        while True: pass\n    if os.fork() == 0:\n        bytearray(400 << 20)\n        os._exit(0)\n    return os.wait()[1]\n";
+    let mut leaf = bench.leaf(source).await;
+    let first = call(&mut leaf, "1").await;
+    if first.sandbox_survives() {
+        assert_eq!(reply(&first), json!(9), "the kernel has killed the child");
+        let second = call(&mut leaf, "2").await.result;
+        assert_eq!(second, CallResult::Misbehaved { what: "closed its control socket".into() });
+    } else {
+        // Version 2 of cgroups ends all of a sandbox at once.
+        assert_eq!(first.result, CallResult::OutOfMemory);
+    }
+    leaf.end().await;
     bench.stop().await;
 }
 
