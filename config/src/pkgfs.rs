@@ -13,6 +13,7 @@ pub struct PkgfsSettings {
     pub fuse_threads: usize,
     pub concurrent_fetches: usize,
     pub read_ahead_bytes: u64,
+    pub unlisted_wheels: bool,
     pub max_open_files: usize,
     pub negative_ttl_ms: u64,
     pub bytecode: bool,

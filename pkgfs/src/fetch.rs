@@ -13,7 +13,7 @@ use mirror::Sha256;
 use mirror::archive::{ArchiveError, UnpackError};
 use tokio::sync::{Semaphore, watch};
 
-use crate::remote::{Piece, Remote, RemoteError};
+use crate::remote::{Piece, Remote, RemoteError, RemoteFile};
 use crate::store::{FillError, Store, StoreError};
 use crate::tree::Source;
 use crate::wheel::{Arrivals, Entry, Trust, Wheel};
@@ -40,7 +40,7 @@ pub(crate) enum FetchReason {
 }
 
 /// Longest time one fetch may take: an index that sends a byte now and then must not hold a permit for ever.
-const MAX_FLIGHT: Duration = Duration::from_secs(3_600);
+pub(crate) const MAX_FLIGHT: Duration = Duration::from_secs(3_600);
 
 /// What became of each member of one fetch.
 type Batch = HashMap<Sha256, Result<Arc<File>, Arc<FetchError>>>;
@@ -170,13 +170,27 @@ impl Fetcher {
         let start = extents.clone().map(|extent| extent.start).min().unwrap_or_default();
         let end = extents.map(|extent| extent.end).max().unwrap_or_default();
         // Readers wait for a shorter time, but what they gave up on still arrives for those who come back.
-        let piece = match tokio::time::timeout(MAX_FLIGHT, self.range(wheel, start..end)).await {
-            Ok(Ok(piece)) => piece,
-            Ok(Err(error)) => return fail_all(wheel, members, || FetchReason::Remote(error.clone())),
-            Err(_) => {
-                return fail_all(wheel, members, || FetchReason::TimedOut(MAX_FLIGHT.as_millis() as u64));
+        let deadline = tokio::time::Instant::now() + MAX_FLIGHT;
+        let mut batch = Batch::new();
+        for place in wheel.places() {
+            let range = self.range(wheel, &place.file, start..end);
+            batch = match tokio::time::timeout_at(deadline, range).await {
+                Ok(Ok(piece)) => self.take(wheel, members, piece).await,
+                Ok(Err(error)) => fail_all(wheel, members, || FetchReason::Remote(error.clone())),
+                Err(_) => {
+                    return fail_all(wheel, members, || FetchReason::TimedOut(MAX_FLIGHT.as_millis() as u64));
+                }
+            };
+            let wanted = members.first().and_then(|member| digest(&entries[*member]));
+            if wanted.is_none_or(|wanted| batch.get(&wanted).is_some_and(Result::is_ok)) {
+                break;
             }
-        };
+        }
+        batch
+    }
+
+    /// Verifies and keeps what arrived, off this thread.
+    async fn take(self: &Arc<Self>, wheel: &Arc<Wheel>, members: &[usize], piece: Piece) -> Batch {
         let (fetcher, wheel_too, wanted) = (self.clone(), wheel.clone(), members.to_vec());
         let kept = tokio::task::spawn_blocking(move || {
             let mut batch = fetcher.keep_all(&wheel_too, &wanted, &piece);
@@ -188,7 +202,7 @@ impl Fetcher {
         kept.await.unwrap_or_else(|_| fail_all(wheel, members, || FetchReason::GivenUp))
     }
 
-    async fn range(&self, wheel: &Wheel, range: Range<u64>) -> Result<Piece, RemoteError> {
+    async fn range(&self, wheel: &Wheel, file: &RemoteFile, range: Range<u64>) -> Result<Piece, RemoteError> {
         let _permit =
             self.permits.acquire().await.map_err(|_| RemoteError::Failed("shutting down".into()))?;
         tracing::debug!(
@@ -197,7 +211,7 @@ impl Fetcher {
             end = range.end,
             "fetching"
         );
-        self.remote.range(&wheel.remote(), range).await
+        self.remote.range(file, range).await
     }
 
     /// Verifies and keeps members, whose extents lie in `piece`.

@@ -18,7 +18,7 @@ use crate::remote::Remote;
 use crate::state_lock::{self, StateLock};
 use crate::store::Store;
 use crate::tree::Inodes;
-use crate::wheel::{Arrivals, Shelf};
+use crate::wheel::{Arrivals, Shelf, ShelfLimits};
 
 /// The package file system, as a program sees it: one that a running daemon serves, or one of its own.
 #[derive(Clone, Debug)]
@@ -152,9 +152,8 @@ impl Embedded {
             max_member_bytes: own.max_member_bytes,
             ..Limits::default()
         };
-        let shelf =
-            Shelf::new(settings.state_dir("wheels"), remote.clone(), limits, timeout).map_err(state)?;
-        let shelf = Arc::new(shelf);
+        let shelf_limits = ShelfLimits { archive: limits, timeout, unlisted: own.unlisted_wheels };
+        let shelf = Shelf::new(settings.state_dir("wheels"), remote.clone(), shelf_limits).map_err(state)?;
         let fetch = FetchLimits {
             concurrent: own.concurrent_fetches,
             timeout,

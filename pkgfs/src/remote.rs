@@ -10,7 +10,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use mirror::{IndexClient, IndexError, ProjectName, Ranged};
+use mirror::{IndexClient, IndexError, IndexFile, ProjectName, Ranged, Sha256, WheelName};
 use std::fs::File;
 
 pub(crate) use mirror::RemoteFile;
@@ -28,6 +28,14 @@ pub(crate) enum Piece {
 }
 
 impl Piece {
+    /// Bytes of a whole file.
+    pub(crate) fn length(&self) -> Option<u64> {
+        match self {
+            Piece::Part(..) => None,
+            Piece::Whole(file) => file.metadata().ok().map(|metadata| metadata.len()),
+        }
+    }
+
     /// The bytes of `range`; `None` where the piece does not have them all.
     pub(crate) fn bytes(&self, range: &Range<u64>) -> Option<Bytes> {
         let length = usize::try_from(range.end.checked_sub(range.start)?).ok()?;
@@ -76,8 +84,12 @@ pub(crate) trait Remote: Send + Sync + 'static {
     fn size<'a>(&'a self, file: &'a RemoteFile) -> Pending<'a, u64>;
     /// Some of the file's bytes; the range lies within the file.
     fn range<'a>(&'a self, file: &'a RemoteFile, range: Range<u64>) -> Pending<'a, Piece>;
+    /// The whole file, held against its sha256.
+    fn whole<'a>(&'a self, file: &'a RemoteFile) -> Pending<'a, Piece>;
     /// The wheels of a project.
     fn wheels<'a>(&'a self, project: &'a ProjectName) -> Pending<'a, Vec<PageWheel>>;
+    /// Where the index has the wheel of this name and digest; without a digest, where its page tells none.
+    fn listed<'a>(&'a self, name: &'a WheelName, sha256: Sha256) -> Pending<'a, Option<RemoteFile>>;
 }
 
 impl Remote for IndexClient {
@@ -92,6 +104,25 @@ impl Remote for IndexClient {
                 Ranged::Part(bytes) => Ok(Piece::Part(start, bytes)),
                 Ranged::Whole(whole) => Ok(Piece::Whole(Arc::new(whole))),
             }
+        })
+    }
+
+    fn whole<'a>(&'a self, file: &'a RemoteFile) -> Pending<'a, Piece> {
+        Box::pin(async move { Ok(Piece::Whole(Arc::new(IndexClient::whole(self, file).await?))) })
+    }
+
+    fn listed<'a>(&'a self, name: &'a WheelName, sha256: Sha256) -> Pending<'a, Option<RemoteFile>> {
+        Box::pin(async move {
+            let page = match self.page(&name.project).await {
+                Err(IndexError::UnknownProject { .. }) => return Ok(None),
+                page => page?,
+            };
+            let named = page.file(name.file_name()).map(IndexFile::remote);
+            let fits = named.filter(|file| file.sha256.is_none_or(|digest| digest == sha256));
+            // The same wheel under a file name spelled otherwise.
+            let other =
+                || page.files.iter().find(|file| file.sha256() == Some(sha256)).map(IndexFile::remote);
+            Ok(fits.or_else(other))
         })
     }
 

@@ -1,14 +1,16 @@
 //! One wheel: its members, how each is verified, and what an installer would do with it. Learned from a few ranges
 //! of the file, kept in `<state>/wheels`, so that opening it again costs no request.
 //!
-//! A range reader cannot check the wheel's own digest, so RECORD is believed as it comes (over TLS); every other
-//! member is held against RECORD before a byte of it is served.
+//! A range reader cannot check the wheel's own digest, so RECORD is believed as it comes (over TLS) from where the
+//! index's page says the wheel is, and from nowhere else; every other member is held against RECORD before a byte of
+//! it is served. A wheel from elsewhere is fetched whole and its digest checked first.
 
 mod index;
+mod place;
 mod shelf;
 mod window;
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 
 use mirror::archive::{ArchiveError, Member};
 use mirror::{Sha256, WheelName};
@@ -16,33 +18,22 @@ use serde::{Deserialize, Serialize};
 
 use crate::dist_info::{DistInfoError, Script};
 use crate::record::RecordError;
-use crate::remote::{RemoteError, RemoteFile};
+use crate::remote::RemoteError;
 
-pub(crate) use shelf::{Arrivals, Shelf};
+pub(crate) use place::Place;
+use place::Places;
+pub(crate) use shelf::{Arrivals, Shelf, ShelfLimits};
 
 /// A wheel that can be read.
 #[derive(Debug)]
 pub(crate) struct Wheel {
     pub(crate) index: WheelIndex,
-    remote: RwLock<RemoteFile>,
+    places: Places,
 }
 
 impl Wheel {
-    fn new(index: WheelIndex, remote: &RemoteFile) -> Wheel {
-        Wheel { index, remote: RwLock::new(remote.clone()) }
-    }
-
-    /// Where it is, as far as is known.
-    pub(crate) fn remote(&self) -> RemoteFile {
-        self.remote.read().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// The same file may be had from several indexes; the one named last is asked.
-    fn moved_to(&self, remote: &RemoteFile) {
-        let known = self.remote.read().unwrap_or_else(PoisonError::into_inner).url == remote.url;
-        if !known {
-            *self.remote.write().unwrap_or_else(PoisonError::into_inner) = remote.clone();
-        }
+    fn new(index: WheelIndex, place: Place) -> Wheel {
+        Wheel { index, places: Places::new(place) }
     }
 }
 
@@ -109,6 +100,12 @@ enum Reason {
     NoDigest,
     #[error("the index did not answer in {0} ms (pkgfs.read_timeout_ms)")]
     TimedOut(u64),
+    #[error(
+        "the index does not list it with this sha256; take it from the index, or set pkgfs.unlisted_wheels to let locks name other places"
+    )]
+    Unlisted,
+    #[error("opening it was given up")]
+    GivenUp,
 }
 
 impl WheelError {

@@ -89,8 +89,12 @@ impl IndexClient {
         Ok(header(&answer, CONTENT_LENGTH).and_then(|text| text.parse().ok()))
     }
 
-    /// The whole file, in a temporary file below the state folder.
-    async fn whole(&self, file: &RemoteFile) -> Result<File, IndexError> {
+    /// The whole file, its digest checked where it is known, in a temporary file below the state folder that has no
+    /// name and goes when it is closed.
+    ///
+    /// # Errors
+    /// The index cannot be reached, size or digest is not the expected one, or the file cannot be written.
+    pub async fn whole(&self, file: &RemoteFile) -> Result<File, IndexError> {
         let dir = &self.0.temp;
         let failed = |source| IndexError::Write { path: dir.clone(), source };
         std::fs::create_dir_all(dir).map_err(failed)?;

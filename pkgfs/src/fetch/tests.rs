@@ -6,7 +6,7 @@ use mirror::archive::Limits;
 
 use super::*;
 use crate::remote::fake::{FakeRemote, described};
-use crate::wheel::Shelf;
+use crate::wheel::{Shelf, ShelfLimits};
 
 struct Rig {
     remote: Arc<FakeRemote>,
@@ -17,8 +17,12 @@ struct Rig {
 
 impl Rig {
     async fn new(built: &BuiltWheel, timeout: Duration) -> Rig {
+        Rig::with(FakeRemote::new(std::slice::from_ref(built)), built, timeout).await
+    }
+
+    async fn with(remote: FakeRemote, built: &BuiltWheel, timeout: Duration) -> Rig {
         let dir = tempfile::tempdir().unwrap();
-        let remote = Arc::new(FakeRemote::new(std::slice::from_ref(built)));
+        let remote = Arc::new(remote);
         let wheel = shelf(&dir, &remote).open_built(built).await;
         let store = Arc::new(Store::open(&dir.path().join("store"), 1 << 30, 8).unwrap());
         let limits = FetchLimits { concurrent: 2, timeout, merge_gap_bytes: 1_000, read_ahead_bytes: 10_000 };
@@ -35,13 +39,13 @@ impl Rig {
     }
 }
 
-fn shelf(dir: &tempfile::TempDir, remote: &Arc<FakeRemote>) -> Shelf {
-    let timeout = Duration::from_secs(60);
-    Shelf::new(dir.path().join("wheels"), remote.clone(), Limits::default(), timeout).unwrap()
+fn shelf(dir: &tempfile::TempDir, remote: &Arc<FakeRemote>) -> Arc<Shelf> {
+    let limits = ShelfLimits { archive: Limits::default(), timeout: LONG, unlisted: true };
+    Shelf::new(dir.path().join("wheels"), remote.clone(), limits).unwrap()
 }
 
 impl Shelf {
-    async fn open_built(&self, built: &BuiltWheel) -> Arc<Wheel> {
+    async fn open_built(self: &Arc<Self>, built: &BuiltWheel) -> Arc<Wheel> {
         let (name, file) = described(built);
         self.open(&name, &file).await.unwrap()
     }
@@ -122,4 +126,31 @@ async fn a_wheel_known_from_an_earlier_run_is_opened_without_a_request() {
     std::fs::write(path, "{").unwrap();
     assert_eq!(shelf(&rig.dir, &rig.remote).open_built(&built).await.index, rig.wheel.index);
     assert!(rig.remote.requests() > 0);
+}
+
+#[tokio::test]
+async fn a_later_lock_does_not_take_a_wheel_away_and_is_a_second_place_only() {
+    let built = demo().build();
+    let mut remote = FakeRemote::new(std::slice::from_ref(&built));
+    remote.serve(
+        "http://evil.invalid/x",
+        &WheelBuilder::new("demo", "1").file("demo/a.py", "EVIL = 1\n").build().bytes,
+    );
+    remote.serve("http://copy.invalid/x", &built.bytes);
+    let rig = Rig::with(remote, &built, LONG).await;
+    let shelf = shelf(&rig.dir, &rig.remote);
+    let (name, file) = described(&built);
+    shelf.open(&name, &file).await.unwrap();
+    for url in ["http://evil.invalid/x", "http://copy.invalid/x"] {
+        shelf.open(&name, &RemoteFile { url: url.parse().unwrap(), ..file.clone() }).await.unwrap();
+    }
+    let wheel = shelf.open(&name, &file).await.unwrap();
+    let urls: Vec<String> = wheel.places().iter().map(|place| place.file.url.to_string()).collect();
+    assert_eq!(urls, [file.url.as_str(), "http://evil.invalid/x", "http://copy.invalid/x"]);
+    let source = Source { wheel, ..rig.source("demo/a.py") };
+    rig.remote.asked.lock().unwrap().clear();
+    rig.remote.gone.lock().unwrap().push(file.url.to_string());
+    rig.fetcher.file(&source).await.unwrap();
+    // The first is gone, what the second sent was no good, the third had it.
+    assert_eq!(rig.remote.asked(), urls);
 }

@@ -10,7 +10,7 @@ use crate::record::{Record, Row};
 use crate::remote::{Piece, Remote, RemoteFile};
 
 /// Version of the kept format; another one is read anew from the index.
-pub(super) const FORMAT: u32 = 1;
+pub(super) const FORMAT: u32 = 2;
 /// First piece read: in 10 of 16 popular wheels end record, central directory and dist-info fit in 64 KiB, in all in this.
 const TAIL_BYTES: u64 = 256 * 1024;
 /// A file of `.data/scripts` up to this size is looked at for a `#!python` line; larger ones are programs.
@@ -26,19 +26,20 @@ pub(super) struct Read {
     pub(super) whole: Option<Piece>,
 }
 
-/// Learns all about a wheel from its last bytes, its central directory and its dist-info.
+/// Learns all about a wheel from its last bytes, its central directory and its dist-info, of `whole` where it is here.
 pub(super) async fn read(
     remote: &dyn Remote,
     file: &RemoteFile,
     name: &WheelName,
     sha256: Sha256,
     limits: &Limits,
+    whole: Option<Piece>,
 ) -> Result<Read, Reason> {
     let bytes = match file.size {
         Some(bytes) => bytes,
         None => remote.size(file).await?,
     };
-    let mut window = Window::new(remote, file);
+    let mut window = Window::new(remote, file, whole);
     let tail = window.bytes(bytes.saturating_sub(TAIL_BYTES.max(MAX_END_BYTES))..bytes).await?;
     let end = End::locate(&tail, bytes)?;
     let listing = window.bytes(end.directory.clone()).await?;

@@ -13,8 +13,8 @@ pub(super) struct Window<'a> {
 }
 
 impl<'a> Window<'a> {
-    pub(super) fn new(remote: &'a dyn Remote, file: &'a RemoteFile) -> Self {
-        Window { remote, file, pieces: Vec::new() }
+    pub(super) fn new(remote: &'a dyn Remote, file: &'a RemoteFile, whole: Option<Piece>) -> Self {
+        Window { remote, file, pieces: whole.into_iter().collect() }
     }
 
     /// The bytes of `range`, fetched if they are not there.
@@ -29,6 +29,10 @@ impl<'a> Window<'a> {
         ranges.retain(|range| !range.is_empty() && self.held(range).is_none());
         let wanted = merge(ranges, 64 * 1024);
         let (remote, file) = (self.remote, self.file);
+        // What lies beyond the end of a whole file is nowhere else either.
+        if self.pieces.iter().any(|piece| matches!(piece, Piece::Whole(_))) {
+            return Ok(());
+        }
         self.pieces.extend(try_join_all(wanted.into_iter().map(|range| remote.range(file, range))).await?);
         Ok(())
     }
