@@ -1,4 +1,4 @@
-//! Typed settings and logging set-up, shared by the three programs.
+//! Typed settings, logging and limits of the process, shared by the three programs.
 //!
 //! Flow: compiled-in defaults (`default/*.toml`) ← configuration file ← environment (`OL_*`) ← flags → [`Settings`].
 //! This crate never opens a socket, never creates a folder and never reads a file other than the configuration
@@ -9,6 +9,7 @@ mod executor;
 mod load;
 pub mod logging;
 mod mirror;
+pub mod open_files;
 mod pkgfs;
 mod settings;
 

@@ -16,5 +16,7 @@ pub struct PkgfsSettings {
     pub unlisted_wheels: bool,
     pub max_open_files: usize,
     pub negative_ttl_ms: u64,
+    pub control_timeout_ms: u64,
+    pub create_timeout_ms: u64,
     pub bytecode: bool,
 }

@@ -107,6 +107,7 @@ pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let default_log = if matches!(cli.command, Command::Serve) { "info" } else { "warn" };
     cli.common.start_logging(default_log);
+    config::open_files::raise_limit();
     let settings = match cli.common.load() {
         Ok(settings) => settings,
         Err(error) => return output::failed(&chain(&error), cli.command.failure_code()),

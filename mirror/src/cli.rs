@@ -100,6 +100,7 @@ pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let default = if matches!(cli.command, Command::Serve) { "info" } else { "warn" };
     cli.common.start_logging(default);
+    config::open_files::raise_limit();
     match run(cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {

@@ -14,6 +14,7 @@ use arguments::{Arguments, Command, EnvCommand};
 pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
     arguments.common.start_logging("warn,pkgfs=info,mirror=info");
+    config::open_files::raise_limit();
     match run(&arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

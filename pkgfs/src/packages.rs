@@ -50,7 +50,7 @@ impl Packages {
     /// See [`MountError`].
     pub async fn open(settings: &Settings, client: IndexClient) -> Result<Packages, MountError> {
         if let Some(holder) = state_lock::holder(&settings.state) {
-            let control = ControlClient::new(&holder.socket);
+            let control = ControlClient::new(&holder.socket, &settings.pkgfs);
             // The socket of a killed run may be another daemon's by now.
             if let Ok(status) = control.status().await
                 && status.pid == holder.pid

@@ -1,6 +1,8 @@
 //! Every path and address is a setting, an environment variable and a flag, on all three programs alike.
 
-use tests::guard::{self, TestDir};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use tests::guard::{self, Daemon, TestDir};
+use tests::index::FakeIndex;
 use tests::skip;
 
 const PROGRAMS: [&str; 3] = ["ol-exec", "ol-mirror", "ol-pkgfs"];
@@ -70,5 +72,23 @@ fn a_flag_beats_a_variable_beats_a_file() {
     for (by_variable, by_flag, winner) in cases {
         let message = error(by_variable, by_flag);
         assert!(message.contains(winner), "{winner} should have won: {message}");
+    }
+}
+
+#[test]
+fn the_daemons_may_open_as_many_files_as_the_machine_lets_them() {
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+    setrlimit(Resource::RLIMIT_NOFILE, hard.min(256), hard).unwrap();
+    let index = FakeIndex::start([]);
+    let dir = TestDir::new();
+    dir.set_index(&index.url());
+    let usable = skip::needs_fuse();
+    for program in ["ol-mirror", "ol-pkgfs", "ol-exec"].iter().take(if usable { 3 } else { 1 }) {
+        let daemon = Daemon::start(program, &dir);
+        let limits = std::fs::read_to_string(format!("/proc/{}/limits", daemon.pid())).unwrap();
+        let line = limits.lines().find(|line| line.starts_with("Max open files")).unwrap();
+        let values: Vec<&str> = line.split_whitespace().skip(3).take(2).collect();
+        assert_eq!(values, [hard.to_string(), hard.to_string()], "{program}");
+        daemon.stop();
     }
 }

@@ -90,7 +90,8 @@ pub(super) async fn create(settings: &Settings, requirements: &[String], json: b
 fn control(settings: &Settings) -> ControlClient {
     let announced = || Some(state_lock::holder(&settings.state)?.socket);
     let path = settings.socket.clone().or_else(announced);
-    ControlClient::new(&path.unwrap_or_else(|| settings.default_socket_of(Program::Pkgfs)))
+    let path = path.unwrap_or_else(|| settings.default_socket_of(Program::Pkgfs));
+    ControlClient::new(&path, &settings.pkgfs)
 }
 
 async fn interpreter(settings: &Settings) -> anyhow::Result<Interpreter> {

@@ -1,5 +1,7 @@
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use config::PkgfsSettings;
 use mirror::{Interpreter, Lock};
 use tokio::io::BufReader;
 use tokio::net::UnixStream;
@@ -11,12 +13,19 @@ use crate::Environment;
 #[derive(Clone, Debug)]
 pub struct ControlClient {
     path: PathBuf,
+    /// Limits for an answer, with the names of the settings they come from.
+    usual: (u64, &'static str),
+    create: (u64, &'static str),
 }
 
 impl ControlClient {
     /// For the daemon that listens at `path`.
-    pub fn new(path: &Path) -> ControlClient {
-        ControlClient { path: path.to_owned() }
+    pub fn new(path: &Path, settings: &PkgfsSettings) -> ControlClient {
+        ControlClient {
+            path: path.to_owned(),
+            usual: (settings.control_timeout_ms, "control_timeout_ms"),
+            create: (settings.create_timeout_ms, "create_timeout_ms"),
+        }
     }
 
     /// What the daemon says of itself.
@@ -24,7 +33,7 @@ impl ControlClient {
     /// # Errors
     /// None runs there, or it does not answer as expected.
     pub async fn status(&self) -> Result<Status, ControlError> {
-        match self.ask(&Request::Status).await? {
+        match self.ask(&Request::Status, self.usual).await? {
             Response::Status(status) => Ok(status),
             _ => Err(ControlError::NotUnderstood),
         }
@@ -41,7 +50,7 @@ impl ControlClient {
     ) -> Result<Environment, ControlError> {
         let request =
             Request::CreateEnv { lock: lock.text().to_owned(), interpreter: Box::new(interpreter.clone()) };
-        match self.ask(&request).await? {
+        match self.ask(&request, self.create).await? {
             Response::Env(environment) => Ok(environment),
             _ => Err(ControlError::NotUnderstood),
         }
@@ -52,13 +61,23 @@ impl ControlClient {
     /// # Errors
     /// None runs there, or it does not answer as expected.
     pub async fn list_envs(&self) -> Result<Vec<String>, ControlError> {
-        match self.ask(&Request::ListEnvs).await? {
+        match self.ask(&Request::ListEnvs, self.usual).await? {
             Response::Envs(ids) => Ok(ids),
             _ => Err(ControlError::NotUnderstood),
         }
     }
 
-    async fn ask(&self, request: &Request) -> Result<Response, ControlError> {
+    async fn ask(
+        &self,
+        request: &Request,
+        (timeout_ms, setting): (u64, &'static str),
+    ) -> Result<Response, ControlError> {
+        let answer = tokio::time::timeout(Duration::from_millis(timeout_ms), self.answer(request)).await;
+        answer
+            .unwrap_or_else(|_| Err(ControlError::TimedOut { path: self.path.clone(), timeout_ms, setting }))
+    }
+
+    async fn answer(&self, request: &Request) -> Result<Response, ControlError> {
         let stream = UnixStream::connect(&self.path)
             .await
             .map_err(|source| ControlError::NotRunning { path: self.path.clone(), source })?;
@@ -73,5 +92,25 @@ impl ControlClient {
             Ok(response) => Ok(response),
             Err(_) => Err(ControlError::NotUnderstood),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_daemon_that_hangs_is_not_waited_for_for_ever() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("s");
+        let _never_answers = std::os::unix::net::UnixListener::bind(&path).unwrap();
+        let limit = (20, "control_timeout_ms");
+        let client = ControlClient { path: path.clone(), usual: limit, create: limit };
+        let said = format!(
+            "ol-pkgfs did not answer at {} in 20 ms; see its log, or raise control_timeout_ms in [pkgfs]",
+            path.display()
+        );
+        assert_eq!(client.status().await.unwrap_err().to_string(), said);
+        assert_eq!(client.list_envs().await.unwrap_err().to_string(), said);
     }
 }

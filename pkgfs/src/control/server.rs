@@ -3,6 +3,8 @@ use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
 
 use mirror::Lock;
 use tokio::io::BufReader;
@@ -15,6 +17,9 @@ use crate::packages::Embedded;
 
 /// Connections served at once; more wait in the socket's backlog.
 const MAX_CONNECTIONS: usize = 64;
+
+/// The pause after an accept that failed: out of descriptors, most likely, of which some come free.
+const ACCEPT_AGAIN: Duration = Duration::from_millis(50);
 
 /// The listening side. Dropping it stops listening and removes the socket.
 #[derive(Debug)]
@@ -30,7 +35,7 @@ impl Server {
         mirror::clear_stale_socket(path)?;
         let listener = UnixListener::bind(path)?;
         fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
-        let task = tokio::spawn(accept(listener, packages));
+        let task = tokio::spawn(listen(listener, packages));
         Ok(Server { path: path.to_owned(), task })
     }
 }
@@ -42,23 +47,41 @@ impl Drop for Server {
     }
 }
 
-async fn accept(listener: UnixListener, packages: Arc<Embedded>) {
+async fn listen(listener: UnixListener, packages: Arc<Embedded>) {
+    let accept = |context: &mut Context<'_>| listener.poll_accept(context).map_ok(|(stream, _)| stream);
+    let serve = |stream| {
+        let packages = packages.clone();
+        async move {
+            if let Err(error) = talk(stream, &packages).await {
+                tracing::debug!(%error, "control connection ended");
+            }
+        }
+    };
+    accept_all(accept, serve).await;
+}
+
+/// Serves what `accept` brings, for as long as the mount lives: an error of one connection, or a lack of descriptors,
+/// passes.
+async fn accept_all<T, S>(
+    mut accept: impl FnMut(&mut Context<'_>) -> Poll<io::Result<T>>,
+    mut serve: impl FnMut(T) -> S,
+) where
+    S: Future<Output = ()> + Send + 'static,
+{
     let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     loop {
         let Ok(permit) = permits.clone().acquire_owned().await else { return };
-        match listener.accept().await {
-            Ok((stream, _)) => {
-                let packages = packages.clone();
+        match std::future::poll_fn(&mut accept).await {
+            Ok(stream) => {
+                let served = serve(stream);
                 tokio::spawn(async move {
-                    if let Err(error) = talk(stream, &packages).await {
-                        tracing::debug!(%error, "control connection ended");
-                    }
+                    served.await;
                     drop(permit);
                 });
             }
             Err(error) => {
-                tracing::error!(%error, "control socket cannot accept");
-                return;
+                tracing::warn!(%error, "a control connection was not accepted");
+                tokio::time::sleep(ACCEPT_AGAIN).await;
             }
         }
     }
@@ -106,4 +129,26 @@ fn chain(error: &dyn std::error::Error) -> String {
 
 fn failed(message: String, upstream_down: bool) -> Response {
     Response::Error { message, upstream_down }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn an_accept_that_fails_does_not_end_it() {
+        let (served, mut seen) = tokio::sync::mpsc::unbounded_channel();
+        let mut arrivals =
+            [Err(io::ErrorKind::ConnectionAborted.into()), Err(io::Error::from_raw_os_error(24)), Ok(7)]
+                .into_iter();
+        let accept = |_: &mut Context<'_>| arrivals.next().map_or(Poll::Pending, Poll::Ready);
+        let serve = |stream| {
+            let served = served.clone();
+            async move { served.send(stream).unwrap() }
+        };
+        tokio::select! {
+            () = accept_all(accept, serve) => panic!("it ended"),
+            stream = seen.recv() => assert_eq!(stream, Some(7)),
+        }
+    }
 }

@@ -61,6 +61,18 @@ pub enum ControlError {
         /// The system's reason.
         source: io::Error,
     },
+    /// It took too long.
+    #[error(
+        "ol-pkgfs did not answer at {path} in {timeout_ms} ms; see its log, or raise {setting} in [pkgfs]"
+    )]
+    TimedOut {
+        /// The socket.
+        path: PathBuf,
+        /// The limit.
+        timeout_ms: u64,
+        /// The setting that has it.
+        setting: &'static str,
+    },
     /// The connection broke.
     #[error("the connection to ol-pkgfs broke; see its log")]
     Broken(#[source] io::Error),
