@@ -180,7 +180,14 @@ fn the_disk_of_the_store_is_full() {
     let source = "# /// script\n# dependencies = [\"large\"]\n# ///\nimport large\nprint('ran')\n";
     let small = SmallDisk::new(&dir.state().join("store"), "1m");
     let finished = run(&dir, source);
-    assert_ne!((finished.code, finished.stdout.as_str()), (Some(0), "ran\n"), "{}", finished.stderr);
+    // The script's own traceback, and from us which disk is full and what would lift it.
+    assert_eq!((finished.code, finished.stdout.as_str()), (Some(1), ""), "{}", finished.stderr);
+    let full = format!("the disk of the store {} is full", dir.state().join("store").display());
+    for part in
+        ["large.py of large-1.0-py3-none-any.whl", &full, "free some space", "No space left on device"]
+    {
+        assert!(finished.stderr.contains(part), "{part:?} is not in:\n{}", finished.stderr);
+    }
     assert!(!finished.stderr.contains("panicked"), "{}", finished.stderr);
     // With room the same state works: nothing half-written was kept.
     drop(small);

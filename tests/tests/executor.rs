@@ -397,14 +397,16 @@ fn a_wheel_that_is_not_what_it_says_is_refused_by_name() {
         return;
     }
     let source = "# /// script\n# dependencies = [\"broken\"]\n# ///\nimport broken\ndef f(event): return broken.VERSION\n";
-    let reply = world.exec.send("PUT", "/functions/b", source);
-    // Its RECORD is wrong about one member: told at deployment, or when that member is read.
-    if reply.status < 300 {
-        let reply = world.exec.send("POST", "/run/b", "");
-        assert_eq!(reply.status, 500, "{}", reply.text());
-    }
     let mut world = world;
-    world.exec.expect_in_log("broken");
+    world.exec.expect_in_log("broken/__init__.py of broken-1.0-py3-none-any.whl");
+    // Its RECORD is wrong about one member: deployment reads none, and a call that does gets none of its bytes.
+    assert_eq!(world.deploy("b", source).status, 201);
+    let reply = world.exec.send("POST", "/run/b", "");
+    assert_error(&reply, 500, "OSError");
+    let log = world.exec.log();
+    let told = |line: &str| line.contains("broken-1.0-py3-none-any.whl") && line.contains("RECORD says");
+    assert!(log.lines().any(told), "{log}");
+    assert_eq!(world.run(&json!({"kind": "echo"})).status, 200);
 }
 
 /// Packages that import well and then spoil every fork of their zygote.

@@ -13,6 +13,7 @@ def f(event):
         "no_new_privs": status("NoNewPrivs")[0],
         "seccomp": status("Seccomp:")[0],
         "interfaces": [name for _, name in socket.if_nameindex()],
+        "parent": os.getppid(),
         "processes": [name for name in os.listdir("/proc") if name.isdigit()],
         "state_visible": os.path.exists(event["state"]),
         "written": [folder for folder in ("/", "/tmp", "/usr", "/etc", "/ol/env", "/ol/code") if writes(folder)],
@@ -58,7 +59,8 @@ ATTEMPTS = {
     "reach a network": connect_out,
     "set the host name": lambda event: checked(LIBC.sethostname(b"x", 1)),
     "open raw memory": lambda event: os.open("/dev/mem", os.O_RDONLY),
-    "see the zygote": lambda event: os.kill(os.getppid() or 10**6, 0),
+    # Fails where there is nobody else to signal: neither the zygote nor another sandbox is in sight.
+    "signal everybody else": lambda event: os.kill(-1, 0),
 }
 
 
