@@ -13,6 +13,7 @@ pub struct ExecutorSettings {
     pub max_upload_bytes: u64,
     pub max_unpacked_bytes: u64,
     pub max_upload_entries: usize,
+    pub max_deployments: usize,
     pub request_timeout_ms: u64,
     pub max_connections: usize,
     pub shutdown_timeout_ms: u64,

@@ -71,6 +71,8 @@ pub struct Engine {
     ids: crate::ids::RequestIds,
     /// Scripts are not in the pool, for no two share a sandbox; this bounds them.
     scripts: tokio::sync::Semaphore,
+    /// Bounds the uploads that are held in memory and unpacked at once.
+    deployments: Arc<tokio::sync::Semaphore>,
     _lock: StateLock,
 }
 
@@ -140,8 +142,21 @@ impl Engine {
             idle_timeout: Duration::from_millis(executor.idle_timeout_ms),
         });
         let scripts = tokio::sync::Semaphore::new(executor.max_instances);
+        let deployments = Arc::new(tokio::sync::Semaphore::new(executor.max_deployments.max(1)));
         let (supply, ids) = (tokio::sync::RwLock::default(), crate::ids::RequestIds::new());
-        Ok(Engine { settings, functions, logs, pool, zygotes, sandboxes, supply, ids, scripts, _lock: lock })
+        Ok(Engine {
+            settings,
+            functions,
+            logs,
+            pool,
+            zygotes,
+            sandboxes,
+            supply,
+            ids,
+            scripts,
+            deployments,
+            _lock: lock,
+        })
     }
 
     /// Ends everything: calls under way get `executor.shutdown_timeout_ms`. Nothing of ours is left on the host.

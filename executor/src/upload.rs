@@ -121,6 +121,20 @@ struct Unpacker<'a> {
 impl Unpacker<'_> {
     /// Writes one regular file.
     fn file(&mut self, path: &str, mut content: impl Read) -> Result<(), UploadError> {
+        self.file_of(path, |sink| {
+            let copied = io::copy(&mut content, sink);
+            copied
+                .map(drop)
+                .map_err(|error| UploadError::Broken { kind: "uploaded", reason: error.to_string() })
+        })
+    }
+
+    /// Writes one regular file of what `fill` writes into it, piece by piece: no entry is ever whole in memory.
+    fn file_of(
+        &mut self,
+        path: &str,
+        fill: impl FnOnce(&mut Sink<'_>) -> Result<(), UploadError>,
+    ) -> Result<(), UploadError> {
         let relative = self.claim(path)?;
         if let Some(parent) = relative.parent() {
             self.make_dir(parent)?;
@@ -132,7 +146,17 @@ impl Unpacker<'_> {
                 _ => UploadError::Write { path: target.clone(), source },
             }
         })?;
-        self.copy(&mut content, &mut file, &target)
+        let mut sink = Sink { file: &mut file, left: &mut self.left, full: false, failed: None };
+        let filled = fill(&mut sink);
+        // What stopped the writing is the cause, whatever its reader made of it.
+        let Sink { full, failed, .. } = sink;
+        let write = |source| UploadError::Write { path: target.clone(), source };
+        match (full, failed) {
+            (true, _) => return Err(UploadError::TooLarge { limit: self.limits.unpacked_bytes }),
+            (_, Some(source)) => return Err(write(source)),
+            _ => filled?,
+        }
+        file.sync_all().map_err(write)
     }
 
     /// Makes one folder.
@@ -163,25 +187,33 @@ impl Unpacker<'_> {
             _ => UploadError::Write { path: target.clone(), source },
         })
     }
+}
 
-    /// Copies within the limit on all bytes: what an archive claims as a size is never believed.
-    fn copy(&mut self, content: &mut impl Read, file: &mut File, target: &Path) -> Result<(), UploadError> {
-        let mut buffer = [0_u8; 64 * 1024];
-        loop {
-            let count = content
-                .read(&mut buffer)
-                .map_err(|error| UploadError::Broken { kind: "uploaded", reason: error.to_string() })?;
-            if count == 0 {
-                break;
-            }
-            self.left = self
-                .left
-                .checked_sub(count as u64)
-                .ok_or(UploadError::TooLarge { limit: self.limits.unpacked_bytes })?;
-            file.write_all(&buffer[..count])
-                .map_err(|source| UploadError::Write { path: target.to_path_buf(), source })?;
+/// A file being written, within the limit on all bytes: what an archive claims as a size is never believed.
+struct Sink<'a> {
+    file: &'a mut File,
+    left: &'a mut u64,
+    full: bool,
+    failed: Option<io::Error>,
+}
+
+impl Write for Sink<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let Some(left) = self.left.checked_sub(bytes.len() as u64) else {
+            self.full = true;
+            return Err(io::ErrorKind::FileTooLarge.into());
+        };
+        if let Err(error) = self.file.write_all(bytes) {
+            let kind = error.kind();
+            self.failed = Some(error);
+            return Err(kind.into());
         }
-        file.sync_all().map_err(|source| UploadError::Write { path: target.to_path_buf(), source })
+        *self.left = left;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 

@@ -187,6 +187,26 @@ fn names_and_uploads_that_are_no_good_are_refused() {
 }
 
 #[test]
+fn deployments_over_the_limit_are_turned_away_before_they_send() {
+    let Some(world) = world("[executor]\nmax_deployments = 1\nqueue_timeout_ms = 100\n") else { return };
+    let mut slow = TcpStream::connect(world.dir.listen("ol-exec")).unwrap();
+    let head = "PUT /functions/slow HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\ncontent-length: 9\r\n\r\n";
+    slow.write_all(head.as_bytes()).unwrap();
+    // The server asks for a body only when it reads it: now the place is taken.
+    let mut line = [0; 12];
+    std::io::Read::read_exact(&mut slow, &mut line).unwrap();
+    assert_eq!(&line, b"HTTP/1.1 100");
+    let refused = world.exec.send("PUT", "/functions/x", HANDLER);
+    assert_error(&refused, 429, "TooManyDeployments");
+    assert!(refused.header("retry-after").is_some());
+    assert_eq!(world.run(&json!({"kind": "echo"})).status, 200, "calls go on");
+    // A client that hangs up gives its place back.
+    drop(slow);
+    while world.exec.send("PUT", "/functions/x", HANDLER).status == 429 {}
+    assert_eq!(world.exec.send("GET", "/functions/x", "").status, 200);
+}
+
+#[test]
 fn archives_bring_modules_and_requirements() {
     let Some(world) = world("") else { return };
     if !skip::needs_uv() {

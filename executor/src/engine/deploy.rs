@@ -1,9 +1,11 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use mirror::Hasher;
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::invoke::now_ms;
 use super::{Engine, LaunchError};
@@ -36,6 +38,12 @@ pub enum DeployError {
     /// Resolution or environment.
     #[error(transparent)]
     Launch(#[from] LaunchError),
+    /// As many deployments are under way as may be.
+    #[error("{limit} deployments are under way (setting executor.max_deployments); try again later")]
+    TooMany {
+        /// The limit.
+        limit: usize,
+    },
     /// Our disk.
     #[error(transparent)]
     Registry(#[from] RegistryError),
@@ -45,6 +53,20 @@ pub enum DeployError {
 }
 
 impl Engine {
+    /// Lets a deployment in; waits for `executor.queue_timeout_ms` at most. To be taken before its upload is read, and
+    /// held until it is over.
+    ///
+    /// # Errors
+    /// [`DeployError::TooMany`].
+    pub async fn deployment(&self) -> Result<OwnedSemaphorePermit, DeployError> {
+        let executor = &self.settings.executor;
+        let limit = Duration::from_millis(executor.queue_timeout_ms);
+        match tokio::time::timeout(limit, self.deployments.clone().acquire_owned()).await {
+            Ok(Ok(permit)) => Ok(permit),
+            _ => Err(DeployError::TooMany { limit: executor.max_deployments.max(1) }),
+        }
+    }
+
     /// Deploys an upload under a name: unpack, resolve, make the environment, commit.
     ///
     /// # Errors

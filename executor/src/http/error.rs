@@ -138,6 +138,9 @@ impl From<DeployError> for ApiError {
             DeployError::Upload(error) => error.into(),
             DeployError::Launch(error) => error.into(),
             DeployError::Registry(error) => error.into(),
+            DeployError::TooMany { .. } => {
+                ApiError::new(StatusCode::TOO_MANY_REQUESTS, "TooManyDeployments", error.to_string())
+            }
             DeployError::Requirements(error) => {
                 ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, "InvalidRequirements", chain(&error))
             }

@@ -48,10 +48,15 @@ pub(super) async fn deploy(
     let name: FunctionName = name.parse()?;
     let settings = &engine.settings.executor;
     let (limit, timeout) = (settings.max_upload_bytes, settings.request_timeout_ms);
+    let permit = engine.deployment().await?;
     let upload = body::read(&headers, request, limit, "executor.max_upload_bytes", timeout).await?;
     let worker = engine.clone();
     // A client that hangs up must not leave a deployment half done: it goes on to its end.
-    let deployed = tokio::spawn(async move { worker.deploy(name, upload).await }).await;
+    let deployment = async move {
+        let _permit = permit;
+        worker.deploy(name, upload).await
+    };
+    let deployed = tokio::spawn(deployment).await;
     let deployed = deployed.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))?;
     let meta = deployed.function.meta.clone();
     tracing::info!(function = %meta.name, version = meta.version, packages = meta.packages.len(), "deployed");

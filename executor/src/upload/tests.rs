@@ -125,6 +125,24 @@ fn bombs_are_stopped_at_the_limit() {
 }
 
 #[test]
+fn zip_members_are_written_as_they_are_unpacked() {
+    // Stored, with its checksum spoilt in both headers: told at the end, when all of it has been on its way to disk.
+    let mut out = ::zip::ZipWriter::new(io::Cursor::new(Vec::new()));
+    let stored =
+        ::zip::write::SimpleFileOptions::default().compression_method(::zip::CompressionMethod::Stored);
+    out.start_file("f.py", stored).unwrap();
+    out.write_all(&[b'#'; 9_000]).unwrap();
+    let mut body = out.finish().unwrap().into_inner();
+    let central = body.windows(4).rposition(|bytes| bytes == b"PK\x01\x02").unwrap();
+    for crc in [14, central + 16] {
+        body[crc] ^= 1;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    assert!(matches!(unpack(&body, dir.path(), LIMITS), Err(UploadError::Broken { .. })));
+    assert_eq!(std::fs::metadata(dir.path().join("f.py")).unwrap().len(), 9_000);
+}
+
+#[test]
 fn what_is_no_upload_is_refused() {
     assert!(matches!(unpacked(b""), Err(UploadError::Empty)));
     assert!(matches!(unpacked(b"\x7fELF\0\0"), Err(UploadError::NotPython)));

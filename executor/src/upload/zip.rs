@@ -1,6 +1,6 @@
-use mirror::archive::{self, ArchiveError, Limits};
+use mirror::archive::{self, ArchiveError, Limits, UnpackError};
 
-use super::{Unpacker, UploadError};
+use super::{Unpacker, UploadError, UploadLimits};
 
 /// Largest central directory: an entry takes its path and under 200 bytes more.
 const DIRECTORY_BYTES_PER_ENTRY: u64 = 1024;
@@ -14,7 +14,7 @@ pub(super) fn unpack(body: &[u8], unpacker: &mut Unpacker<'_>) -> Result<(), Upl
         max_total_bytes: bounds.unpacked_bytes,
         max_directory_bytes: DIRECTORY_BYTES_PER_ENTRY * bounds.entries as u64,
     };
-    let directory = archive::open(body, &limits).map_err(|error| refused(error, unpacker))?;
+    let directory = archive::open(body, &limits).map_err(|error| refused(error, bounds))?;
     if directory.members().is_empty() {
         return Err(UploadError::Empty);
     }
@@ -24,8 +24,12 @@ pub(super) fn unpack(body: &[u8], unpacker: &mut Unpacker<'_>) -> Result<(), Upl
             continue;
         }
         let extent = body_range(body, &member.extent);
-        let content = member.unpack(extent).map_err(|error| refused(error, unpacker))?;
-        unpacker.file(&member.path, &content[..])?;
+        unpacker.file_of(&member.path, |sink| {
+            member.unpack_to(extent, sink).map_err(|error| match error {
+                UnpackError::Archive(error) => refused(error, bounds),
+                UnpackError::Sink(error) => UploadError::Broken { kind: ".zip", reason: error.to_string() },
+            })
+        })?;
     }
     Ok(())
 }
@@ -36,8 +40,7 @@ fn body_range<'a>(body: &'a [u8], extent: &std::ops::Range<u64>) -> &'a [u8] {
 }
 
 /// The limits are ours and have names of ours; for the rest the reader's own words are best.
-fn refused(error: ArchiveError, unpacker: &Unpacker<'_>) -> UploadError {
-    let limits = unpacker.limits;
+fn refused(error: ArchiveError, limits: UploadLimits) -> UploadError {
     match error {
         ArchiveError::TooManyMembers { .. } => UploadError::TooManyEntries { limit: limits.entries },
         ArchiveError::MemberTooLarge { .. } | ArchiveError::TotalTooLarge { .. } => {
