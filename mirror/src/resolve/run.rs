@@ -73,10 +73,10 @@ pub(super) async fn compile(
     if output.status.success() {
         let text = String::from_utf8(output.stdout);
         let text = text.map_err(|error| ResolveError::Other { reason: error.to_string() })?;
-        return Ok(without_user(text, index));
+        return Ok(without_userinfo(&text));
     }
     let said = String::from_utf8_lossy(&output.stderr);
-    Err(report::classify(&without_user(said.into_owned(), index), output.status.code(), index))
+    Err(report::classify(&without_secrets(&said, index), output.status.code(), index))
 }
 
 /// uv's configuration: the index, which may have a password, in a file that only we can read; command lines can be
@@ -136,12 +136,50 @@ async fn feed(
     }
 }
 
-/// `text` without the index's user and password: locks and messages go to other people.
-fn without_user(text: String, index: &Index) -> String {
-    let (user, password) = (index.url.username(), index.url.password());
-    match password {
-        Some(password) => text.replace(&format!("{user}:{password}@"), "").replace(password, "****"),
-        None if !user.is_empty() => text.replace(&format!("{user}@"), ""),
+/// A message without the index's user and password, wherever they stand in it.
+fn without_secrets(text: &str, index: &Index) -> String {
+    let text = without_userinfo(text);
+    match index.url.password().filter(|password| !password.is_empty()) {
+        Some(password) => text.replace(password, "****"),
         None => text,
+    }
+}
+
+/// `text` without the users and passwords of the URLs in it; nothing else of it changes. Locks go to other people, and
+/// a password may well be a word that stands in their URLs.
+fn without_userinfo(text: &str) -> String {
+    let mut parts = text.split("://");
+    let mut kept = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let ends = |c: char| c.is_whitespace() || matches!(c, '/' | '?' | '#' | '"' | '\'' | '`' | '<' | '>');
+        let authority = &part[..part.find(ends).unwrap_or(part.len())];
+        kept.push_str("://");
+        kept.push_str(&part[authority.rfind('@').map_or(0, |at| at + 1)..]);
+    }
+    kept
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_password_that_is_a_word_of_the_url_harms_no_lock() {
+        let lock =
+            "url = \"https://ci:simple@host/simple/a-1.whl\", note = \"a@b, simple\"\nurl=\"http://h/x@y\"";
+        let clean = "url = \"https://host/simple/a-1.whl\", note = \"a@b, simple\"\nurl=\"http://h/x@y\"";
+        assert_eq!(without_userinfo(lock), clean);
+        assert_eq!(without_userinfo("https://token@host"), "https://host");
+    }
+
+    #[test]
+    fn a_message_has_no_password_in_any_form() {
+        let url = "https://ci:s3cret@host/simple/".parse().unwrap();
+        let index = Index { url, certificates: None };
+        let said = "error: https://ci:s3cret@host/simple/a/ (credentials ci, s3cret) failed";
+        let clean = "error: https://host/simple/a/ (credentials ci, ****) failed";
+        assert_eq!(without_secrets(said, &index), clean);
+        let url = "https://ci:@host/simple/".parse().unwrap();
+        assert_eq!(without_secrets("as it is", &Index { url, certificates: None }), "as it is");
     }
 }
