@@ -19,6 +19,7 @@ pub struct MirrorSettings {
     pub page_ttl_ms: u64,
     pub pages_kept: usize,
     pub resolution_ttl_ms: u64,
+    pub resolutions_max_bytes: u64,
     pub concurrent_resolutions: usize,
     pub resolve_timeout_ms: u64,
     pub stop_timeout_ms: u64,
