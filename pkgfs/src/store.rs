@@ -54,6 +54,10 @@ pub(crate) struct Store {
 struct Kept {
     sizes: LruCache<Sha256, Item>,
     bytes: u64,
+    /// How many of them are suspect.
+    suspects: usize,
+    /// The boot marker names another boot, because of suspects.
+    old_marker: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -76,15 +80,13 @@ impl Store {
             make_folder(&root.join(format!("{first:02x}")))?;
         }
         let suspect = marker::is_of_another_boot(root);
-        let mut kept = Kept { sizes: LruCache::unbounded(), bytes: 0 };
+        let mut kept = Kept { sizes: LruCache::unbounded(), bytes: 0, suspects: 0, old_marker: suspect };
         for (_, digest, size) in scan(root)? {
             kept.sizes.put(digest, Item { size, suspect });
             kept.bytes += size;
+            kept.suspects += usize::from(suspect);
         }
-        // While files of another boot are unchecked, its name stays: they must be suspect to the next run too.
-        if suspect && kept.sizes.is_empty() {
-            marker::write(root)?;
-        }
+        kept.settle(root)?;
         let open = LruCache::new(NonZeroUsize::new(max_open_files).unwrap_or(NonZeroUsize::MIN));
         Ok(Store { root: root.to_owned(), max_bytes, kept: Mutex::new(kept), open: Mutex::new(open) })
     }
@@ -105,10 +107,21 @@ impl Store {
             tracing::warn!(member = %digest, "a file of the store was damaged, by a crash perhaps; it is fetched again");
             kept.remove(digest);
             let _ = fs::remove_file(self.path(digest));
-        } else if let Some(item) = kept.sizes.peek_mut(digest) {
+        } else if let Some(item) = kept.sizes.peek_mut(digest)
+            && item.suspect
+        {
             item.suspect = false;
+            kept.suspects -= 1;
         }
+        self.settle(&mut kept);
         whole
+    }
+
+    /// A marker that cannot be written costs the next run some checks, nothing else.
+    fn settle(&self, kept: &mut Kept) {
+        if let Err(error) = kept.settle(&self.root) {
+            tracing::warn!(%error, store = %self.root.display(), "the store's boot marker cannot be written");
+        }
     }
 
     /// The member's file, if it is there, known to be whole, and has its right size; a damaged one is removed.
@@ -194,7 +207,10 @@ impl Store {
         let path = self.path(digest);
         temp.persist(&path).map_err(|error| FillError::Disk(error.error))?;
         let file = Arc::new(File::open(&path).map_err(FillError::Disk)?);
-        lock(&self.kept).add(*digest, size);
+        let mut kept = lock(&self.kept);
+        kept.add(*digest, size);
+        self.settle(&mut kept);
+        drop(kept);
         lock(&self.open).put(*digest, file.clone());
         Ok(file)
     }
@@ -212,6 +228,7 @@ impl Store {
         while !enough(&kept) {
             let Some((digest, item)) = kept.sizes.pop_lru() else { break };
             kept.bytes -= item.size;
+            kept.suspects -= usize::from(item.suspect);
             // A descriptor kept open would keep the space taken.
             lock(&self.open).pop(&digest);
             if let Err(error) = fs::remove_file(self.path(&digest)) {
@@ -237,7 +254,19 @@ impl Kept {
     fn remove(&mut self, digest: &Sha256) {
         if let Some(item) = self.sizes.pop(digest) {
             self.bytes -= item.size;
+            self.suspects -= usize::from(item.suspect);
         }
+    }
+
+    /// While files of another boot are unchecked, its name stays: they must be suspect to the next run too. The last
+    /// of them ends that.
+    fn settle(&mut self, root: &Path) -> io::Result<()> {
+        if self.old_marker && self.suspects == 0 {
+            // Tried once: a disk that takes no marker is told of once.
+            self.old_marker = false;
+            marker::write(root)?;
+        }
+        Ok(())
     }
 }
 

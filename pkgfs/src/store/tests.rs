@@ -82,6 +82,11 @@ fn after_a_restart_of_the_machine_files_are_checked_before_they_are_served() {
     assert!(get(&store, b"whole").is_none(), "suspect to the next run too");
     assert!(store.recheck(&Sha256::of(b"whole")) && !store.recheck(&Sha256::of(b"harmed")));
     assert!(get(&store, b"whole").is_some() && get(&store, b"harmed").is_none());
+    drop(store);
+    assert!(
+        get(&open(), b"whole").is_some(),
+        "the last suspect was checked: nothing is suspect to the next run"
+    );
 }
 
 #[test]
