@@ -60,7 +60,14 @@ struct Http {
 }
 
 /// One page's place: locked while it is fetched, so that it is fetched once however many wait.
-type Slot = Arc<tokio::sync::Mutex<Option<Kept>>>;
+type Slot = Arc<tokio::sync::Mutex<Place>>;
+
+#[derive(Default)]
+struct Place {
+    kept: Option<Kept>,
+    /// The last try, where the index could not be reached: for those who waited for it.
+    failed: Option<(Instant, IndexError)>,
+}
 
 struct Kept {
     page: Arc<ProjectPage>,
@@ -123,23 +130,36 @@ impl IndexClient {
             let mut pages = self.0.pages.lock().unwrap_or_else(PoisonError::into_inner);
             Arc::clone(pages.get_or_insert(project.clone(), Slot::default))
         };
-        let mut kept = slot.lock().await;
-        if let Some(kept) = kept.as_ref().filter(|kept| kept.fresh_until > Instant::now()) {
+        let asked = Instant::now();
+        let mut place = slot.lock().await;
+        if let Some(kept) = place.kept.as_ref().filter(|kept| kept.fresh_until > Instant::now()) {
             return Ok(Arc::clone(&kept.page));
         }
-        let fetched = self.fetch_page(project, kept.take()).await?;
-        let page = Arc::clone(&fetched.page);
-        *kept = Some(fetched);
-        Ok(page)
+        // Else each of many who wait would try for itself, one after another.
+        let shared = place.failed.as_ref().filter(|(when, _)| *when >= asked);
+        if let Some(error) = shared.and_then(|(_, error)| error.passing_copy()) {
+            return Err(error);
+        }
+        match self.fetch_page(project, place.kept.as_ref()).await {
+            Ok(fetched) => {
+                let page = Arc::clone(&fetched.page);
+                *place = Place { kept: Some(fetched), failed: None };
+                Ok(page)
+            }
+            Err(error) => {
+                place.failed = error.passing_copy().map(|copy| (Instant::now(), copy));
+                Err(error)
+            }
+        }
     }
 
-    async fn fetch_page(&self, project: &ProjectName, old: Option<Kept>) -> Result<Kept, IndexError> {
+    async fn fetch_page(&self, project: &ProjectName, old: Option<&Kept>) -> Result<Kept, IndexError> {
         let url = self.page_url(project);
         let mut headers = request::headers([(ACCEPT, ACCEPT_PAGE)]);
-        if let Some(etag) = old.as_ref().and_then(|old| old.etag.as_deref()?.parse().ok()) {
+        if let Some(etag) = old.and_then(|old| old.etag.as_deref()?.parse().ok()) {
             headers.insert(IF_NONE_MATCH, etag);
         }
-        let (url, headers, old) = (&url, &headers, &old);
+        let (url, headers) = (&url, &headers);
         self.retry(url, || async move {
             let answer = self.send(&self.0.pages_http, url, headers).await?;
             match (answer.status(), old) {

@@ -63,6 +63,15 @@ pub(crate) struct Namespace {
     kernel: OnceLock<Kernel>,
 }
 
+/// Times of a namespace.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Waits {
+    /// How long a name that is not there is remembered as missing.
+    pub(crate) negative_ttl: Duration,
+    /// Limit for the index to answer with a project page.
+    pub(crate) page_timeout: Duration,
+}
+
 impl Namespace {
     pub(crate) fn new(
         inodes: Arc<Inodes>,
@@ -71,9 +80,9 @@ impl Namespace {
         environments: Arc<Environments>,
         bytecode: Option<Arc<Bytecode>>,
         remote: Arc<dyn Remote>,
-        negative_ttl: Duration,
+        Waits { negative_ttl, page_timeout }: Waits,
     ) -> Arc<Namespace> {
-        let catalogue = Catalogue::new(remote);
+        let catalogue = Catalogue::new(remote, page_timeout);
         let levels = RwLock::new(HashMap::from([(ROOT, Level::Root), (ENVIRONMENTS, Level::Environments)]));
         Arc::new(Namespace {
             inodes,

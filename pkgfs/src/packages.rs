@@ -169,9 +169,10 @@ impl Embedded {
         let environments =
             Environments::new(settings.state_dir("envs"), shelf.clone(), inodes.clone(), bytecode.clone());
         let environments = Arc::new(environments.map_err(state)?);
-        let negative = Duration::from_millis(own.negative_ttl_ms);
+        let negative_ttl = Duration::from_millis(own.negative_ttl_ms);
+        let waits = namespace::Waits { negative_ttl, page_timeout: timeout };
         let namespace =
-            Namespace::new(inodes, shelf.clone(), fetcher, environments.clone(), bytecode, remote, negative);
+            Namespace::new(inodes, shelf.clone(), fetcher, environments.clone(), bytecode, remote, waits);
         let frontend = Frontend::new(namespace.clone(), store.clone(), runtime);
         let (mounted, kernel) = Mounted::new(frontend, &settings.mount, own.fuse_threads)?;
         namespace.set_kernel(kernel);

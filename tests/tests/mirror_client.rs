@@ -84,6 +84,26 @@ async fn a_page_is_fetched_once_however_many_wait_and_asked_for_again_only_when_
 }
 
 #[tokio::test]
+async fn a_page_that_fails_fails_for_all_who_wait_and_the_old_one_is_kept() {
+    let index = FakeIndex::start([wheel()]);
+    let Client { client, dir: _dir } = client_with(&index, "page_ttl_ms = 0\nretries = 2");
+    let demo = demo();
+    client.page(&demo).await.unwrap();
+    index.clear_log();
+    index.quirk("demo", Quirk::RetryAtOnce(503));
+    let (a, b, c) = tokio::join!(client.page(&demo), client.page(&demo), client.page(&demo));
+    for outcome in [a, b, c] {
+        assert!(matches!(outcome.unwrap_err(), IndexError::Status { status: 503, .. }));
+    }
+    assert_eq!(index.requests().len(), 3, "one run of three tries, not three");
+    // Who comes later tries for itself, and the page of before need not be sent again.
+    index.clear_quirks();
+    index.clear_log();
+    client.page(&demo).await.unwrap();
+    assert!(index.requests()[0].if_none_match.is_some());
+}
+
+#[tokio::test]
 async fn an_unknown_project_and_an_index_that_is_down_are_told_apart() {
     let mut index = FakeIndex::start([wheel()]);
     let Client { client, dir: _dir } = client(&index);

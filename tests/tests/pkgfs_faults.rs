@@ -137,6 +137,23 @@ fn an_index_that_never_answers_holds_no_one_else_up() {
 }
 
 #[test]
+fn a_project_page_that_never_comes_fails_the_lookup() {
+    if !skip::needs_fuse() {
+        return;
+    }
+    let wheel = demo().build();
+    let config = "[pkgfs]\nread_timeout_ms = 300\n";
+    let mut fixture = Fixture::with(FakeIndex::start([wheel.clone()]), config);
+    fixture.daemon.expect_in_log("project page cannot be read");
+    fixture.index.quirk("demo", Quirk::Stall);
+    let looked = std::fs::metadata(fixture.dir.mount().join("demo"));
+    assert_eq!(looked.unwrap_err().raw_os_error(), Some(libc::EIO));
+    assert!(fixture.daemon.log().contains("did not answer in 300 ms (pkgfs.read_timeout_ms)"));
+    fixture.index.clear_quirks();
+    assert!(fixture.dir.mount().join("demo/1.0").is_dir());
+}
+
+#[test]
 fn a_full_disk_fails_that_reader_only_and_evicting_goes_before_failing() {
     if !skip::needs_fuse() {
         return;

@@ -59,6 +59,23 @@ impl IndexError {
         self.may_pass()
     }
 
+    /// The same error again, where it may pass: for others who waited for the same answer.
+    pub(super) fn passing_copy(&self) -> Option<IndexError> {
+        match self {
+            IndexError::Unreachable { url, reason } => {
+                Some(IndexError::Unreachable { url: url.clone(), reason: reason.clone() })
+            }
+            IndexError::Cut { url, reason } => {
+                Some(IndexError::Cut { url: url.clone(), reason: reason.clone() })
+            }
+            IndexError::Status { url, status, hint, retry_after } if self.may_pass() => {
+                let (url, status, retry_after) = (url.clone(), *status, *retry_after);
+                Some(IndexError::Status { url, status, hint, retry_after })
+            }
+            _ => None,
+        }
+    }
+
     pub(crate) fn retry_after(&self) -> Option<Duration> {
         match self {
             IndexError::Status { retry_after, .. } => *retry_after,

@@ -1,6 +1,6 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use mirror::ProjectName;
 
@@ -14,6 +14,7 @@ pub(super) type Releases = BTreeMap<String, BTreeMap<String, PageWheel>>;
 /// index is down, what was known stays.
 pub(super) struct Catalogue {
     remote: Arc<dyn Remote>,
+    timeout: Duration,
     known: RwLock<BTreeMap<ProjectName, Known>>,
 }
 
@@ -23,13 +24,18 @@ struct Known {
 }
 
 impl Catalogue {
-    pub(super) fn new(remote: Arc<dyn Remote>) -> Catalogue {
-        Catalogue { remote, known: RwLock::default() }
+    pub(super) fn new(remote: Arc<dyn Remote>, timeout: Duration) -> Catalogue {
+        Catalogue { remote, timeout, known: RwLock::default() }
     }
 
     /// The project's releases; `None` where the index does not have it.
     pub(super) async fn releases(&self, project: &ProjectName) -> Result<Option<Arc<Releases>>, Failure> {
-        match self.remote.wheels(project).await {
+        let asked = tokio::time::timeout(self.timeout, self.remote.wheels(project)).await;
+        let timed_out = || {
+            let limit = self.timeout.as_millis();
+            Err(RemoteError::Down(format!("the index did not answer in {limit} ms (pkgfs.read_timeout_ms)")))
+        };
+        match asked.unwrap_or_else(|_| timed_out()) {
             Ok(wheels) => Ok(Some(self.keep(project, sorted(wheels)))),
             Err(RemoteError::NotFound(_)) => Ok(None),
             Err(RemoteError::Failed(error) | RemoteError::Down(error)) => {
