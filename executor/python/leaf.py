@@ -59,9 +59,14 @@ def attach_code(leaf):
 
 def mount_scratch(leaf):
     """The two places that can be written, in memory that its cgroup pays."""
-    options = "size=%d,mode=1777" % leaf.order["tmp_bytes"]
-    native.mount("tmpfs", "tmp", NOSUID | NODEV, options)
-    native.mount("tmpfs", "dev/shm", NOSUID | NODEV, options)
+    mount_scratch_at("", leaf.order["tmp_bytes"])
+
+
+def mount_scratch_at(root, size):
+    """An empty /tmp and /dev/shm."""
+    options = "size=%d,mode=1777" % size
+    native.mount("tmpfs", root + "tmp", NOSUID | NODEV, options)
+    native.mount("tmpfs", root + "dev/shm", NOSUID | NODEV, options)
 
 
 def mount_proc(leaf):

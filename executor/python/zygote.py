@@ -98,6 +98,9 @@ def become_zygote(descriptors):
         native.set_ids(order["uid"], order["uid"])
         step = "attach_environment"
         native.attach(env, "/ol/env")
+        # Its parent's hold what other packages have written.
+        step = "mount_scratch"
+        leaf.mount_scratch_at("/", order["tmp_bytes"])
         step = "drop_capabilities"
         native.drop_capabilities()
         step = "close_descriptors"

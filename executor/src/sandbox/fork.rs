@@ -339,6 +339,7 @@ async fn imported(
 ) -> Result<Vec<(String, String)>, ZygoteError> {
     let order = json!({
         "uid": ids.first(),
+        "tmp_bytes": shared.settings.tmp_bytes,
         "site_packages": shared.python.site_packages(),
         "imports": spec.imports,
     })

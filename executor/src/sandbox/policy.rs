@@ -41,6 +41,15 @@ struct When {
     equals: Vec<u64>,
     #[serde(default)]
     any_bit_of: Vec<u64>,
+    /// What another argument must be at the same time.
+    and: Option<Equal>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Equal {
+    arg: u8,
+    equals: u64,
 }
 
 /// Compiles a policy to the kernel's instructions, one program a filter.
@@ -80,8 +89,14 @@ fn rules(filter: &Filter, machine: &str) -> Vec<Value> {
     let own = if machine == "aarch64" { &filter.machine.aarch64 } else { &filter.machine.x86_64 };
     let mut rules: Vec<Value> =
         filter.calls.iter().chain(own).map(|call| json!({ "syscall": call })).collect();
+    let test =
+        |arg: u8, op: Value, value: u64| json!({ "index": arg, "type": "dword", "op": op, "val": value });
     for when in &filter.machine.when {
-        let condition = |op: Value, value: u64| json!({ "syscall": when.call, "args": [{ "index": when.arg, "type": "dword", "op": op, "val": value }] });
+        let also = when.and.as_ref().map(|other| test(other.arg, json!("eq"), other.equals));
+        let condition = |op: Value, value: u64| {
+            let tests: Vec<Value> = std::iter::once(test(when.arg, op, value)).chain(also.clone()).collect();
+            json!({ "syscall": when.call, "args": tests })
+        };
         rules.extend(when.equals.iter().map(|&value| condition(json!("eq"), value)));
         rules.extend(when.any_bit_of.iter().map(|&bit| condition(json!({ "masked_eq": bit }), bit)));
     }

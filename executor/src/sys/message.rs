@@ -71,7 +71,7 @@ fn passed(header: &libc::msghdr) -> Vec<OwnedFd> {
         let mut control = libc::CMSG_FIRSTHDR(header);
         while let Some(part) = control.as_ref() {
             if part.cmsg_level == libc::SOL_SOCKET && part.cmsg_type == libc::SCM_RIGHTS {
-                let bytes = part.cmsg_len as usize - libc::CMSG_LEN(0) as usize;
+                let bytes = part.cmsg_len - libc::CMSG_LEN(0) as usize;
                 let numbers = libc::CMSG_DATA(control).cast::<libc::c_int>();
                 for index in 0..bytes / size_of::<libc::c_int>() {
                     descriptors.push(OwnedFd::from_raw_fd(numbers.add(index).read_unaligned()));

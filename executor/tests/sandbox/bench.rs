@@ -1,10 +1,12 @@
 //! A set of sandboxes with a state folder of its own.
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use config::Settings;
 use executor::sandbox::{
-    CallContext, CallOutcome, CallResult, Leaf, LeafKind, LeafSpec, Limits, Sandboxes, Zygote,
+    CallContext, CallOutcome, CallResult, Leaf, LeafKind, LeafSpec, Limits, Sandboxes, Zygote, ZygoteSpec,
 };
 
 /// Sandboxes of a state folder of their own.
@@ -14,11 +16,21 @@ pub(crate) struct Bench {
     pub(crate) folder: PathBuf,
     pub(crate) _owned: Option<tempfile::TempDir>,
     pub(crate) limits: Limits,
+    /// Ids of its sandboxes on the host.
+    pub(crate) users: Range<u32>,
 }
 
 fn settings(state: &Path) -> Settings {
+    static BENCHES: AtomicU32 = AtomicU32::new(0);
     let arguments = config::CommonArgs { state: Some(state.to_path_buf()), ..Default::default() };
-    arguments.load().unwrap()
+    let mut settings = arguments.load().unwrap();
+    // A daemon has its user ids to itself; here many are one process.
+    settings.executor.first_uid += id_count(&settings) * BENCHES.fetch_add(1, Ordering::Relaxed);
+    settings
+}
+
+fn id_count(settings: &Settings) -> u32 {
+    settings.executor.uids_per_zygote * settings.executor.max_zygotes as u32 * 2
 }
 
 pub(crate) async fn bench() -> Bench {
@@ -36,7 +48,9 @@ pub(crate) async fn bench_in(folder: &Path) -> Bench {
     let sandboxes = Sandboxes::start(&settings, &python, Some(stage)).await.unwrap();
     let root = sandboxes.root_zygote().await.unwrap();
     let limits = Limits { timeout_ms: 20_000, ..Limits::from(&settings.executor) };
-    Bench { sandboxes, root, folder: folder.to_path_buf(), _owned: None, limits }
+    let first = settings.executor.first_uid;
+    let users = first..first + id_count(&settings);
+    Bench { sandboxes, root, folder: folder.to_path_buf(), _owned: None, limits, users }
 }
 
 impl Bench {
@@ -62,6 +76,28 @@ impl Bench {
         let left = cgroups_of(&self.folder.join("state"));
         assert!(left.is_empty(), "cgroups are left: {left:?}");
     }
+}
+
+/// An environment with modules, as pkgfs would lay it out.
+pub(crate) fn environment(bench: &Bench, name: &str, modules: &[(&str, &str)]) -> PathBuf {
+    let python = mirror::Interpreter::find(None).unwrap();
+    let env = bench.folder.join(name);
+    let site = env.join(python.site_packages());
+    std::fs::create_dir_all(&site).unwrap();
+    std::fs::create_dir_all(env.join("bin")).unwrap();
+    std::os::unix::fs::symlink(&python.path, env.join("bin/python")).unwrap();
+    std::fs::write(env.join("pyvenv.cfg"), format!("home = {}\n", python.path.parent().unwrap().display()))
+        .unwrap();
+    for (file, source) in modules {
+        std::fs::write(site.join(file), source).unwrap();
+    }
+    env
+}
+
+/// A zygote that has imported these.
+pub(crate) async fn child(bench: &Bench, parent: &Zygote, env: &Path, imports: &[&str]) -> Zygote {
+    let imports = imports.iter().map(|name| name.to_string()).collect();
+    bench.sandboxes.child_zygote(parent, ZygoteSpec { env_path: env.into(), imports }).await.unwrap()
 }
 
 pub(crate) async fn call(leaf: &mut Leaf, event: &str) -> CallOutcome {

@@ -2,7 +2,9 @@
 
 use serde_json::{Value, json};
 
-use super::bench::{bench, call, outcome_of, reply};
+use executor::sandbox::LeafSpec;
+
+use super::bench::{bench, call, child, environment, outcome_of, reply};
 
 async fn seen(source: &str) -> Value {
     let bench = bench().await;
@@ -124,7 +126,50 @@ async fn ways_out_are_closed() {
     if !tests::skip::needs_root() {
         return;
     }
-    let source = "
+    let source = format!("{ATTEMPTS}def f(event):\n    return {{**attempts(), **forks()}}\n");
+    let answers = seen(&source).await;
+    for (what, answer) in answers.as_object().unwrap() {
+        assert_eq!(answer, expected(what), "{what}");
+    }
+    assert_eq!(answers.as_object().unwrap().len(), 26);
+}
+
+#[tokio::test]
+async fn ways_out_are_closed_to_imports_too() {
+    if !tests::skip::needs_root() {
+        return;
+    }
+    let bench = bench().await;
+    let env = environment(&bench, "env", &[("attempts.py", &format!("{ATTEMPTS}ANSWERS = attempts()\n"))]);
+    for parent in [bench.root.clone(), child(&bench, &bench.root, &env, &[]).await] {
+        let zygote = child(&bench, &parent, &env, &["attempts"]).await;
+        assert_eq!(zygote.failed_imports(), []);
+        let source = "import attempts\ndef f(event):\n    return attempts.ANSWERS\n";
+        let spec = LeafSpec { env_path: Some(env.clone()), ..bench.spec(source) };
+        let mut leaf = bench.sandboxes.fork(&zygote, spec).await.unwrap();
+        let answers = reply(&call(&mut leaf, "1").await);
+        leaf.end().await;
+        for (what, answer) in answers.as_object().unwrap() {
+            assert_eq!(answer, expected(what), "{what}");
+        }
+        assert_eq!(answers.as_object().unwrap().len(), 24);
+    }
+    bench.stop().await;
+}
+
+/// What each attempt must come to.
+fn expected(what: &str) -> &'static str {
+    match what {
+        "clone3" => "ENOSYS",
+        "network" => "ENETUNREACH",
+        "netlink 0" => "done",
+        "setuid root" => "EINVAL",
+        _ => "EPERM",
+    }
+}
+
+/// Python that tries to get out. Forks with namespaces are what a zygote is for: they are tried in a leaf alone.
+const ATTEMPTS: &str = "
 import ctypes, errno, os, platform, socket
 libc = ctypes.CDLL(None, use_errno=True)
 X86 = platform.machine() == 'x86_64'
@@ -133,7 +178,12 @@ def tried(result):
 def call(*args):
     ctypes.set_errno(0)
     return tried(libc.syscall(*args))
-def f(event):
+def forks():
+    return {
+        'clone newuser': call(56 if X86 else 220, 0x10000000 | 17, 0, 0, 0, 0),
+        'clone3': call(435, 0, 0),
+    }
+def attempts():
     os.mkdir('/tmp/jail')
     answers = {
         'chroot': tried(libc.chroot(b'/tmp/jail')),
@@ -141,9 +191,8 @@ def f(event):
         'umount': tried(libc.umount2(b'/tmp', 2)),
         'unshare user': tried(libc.unshare(0x10000000)),
         'unshare mount': tried(libc.unshare(0x20000)),
+        'unshare net': tried(libc.unshare(0x50000000)),
         'setns': tried(libc.setns(os.open('/proc/self/ns/mnt', os.O_RDONLY), 0)),
-        'clone newuser': call(56 if X86 else 220, 0x10000000 | 17, 0, 0, 0, 0),
-        'clone3': call(435, 0, 0),
         'ptrace': tried(libc.ptrace(16, 1, 0, 0)),
         'keyctl': call(250 if X86 else 219, 0, -3, 0),
         'bpf': call(321 if X86 else 280, 0, 0, 0),
@@ -153,7 +202,13 @@ def f(event):
         'setuid root': tried(libc.setresuid(0, 0, 0)),
         'mknod': tried(libc.mknod(b'/tmp/sda', 0o60600, 0x800)),
     }
-    for family in (16, 17, 38, 40):
+    for protocol in (0, 6, 9, 12, 21):
+        try:
+            socket.socket(16, socket.SOCK_RAW, protocol).close()
+            answers['netlink %d' % protocol] = 'done'
+        except OSError as e:
+            answers['netlink %d' % protocol] = errno.errorcode[e.errno]
+    for family in (17, 38, 40):
         try:
             socket.socket(family, socket.SOCK_RAW if family == 17 else socket.SOCK_DGRAM).close()
             answers['family %d' % family] = 'done'
@@ -166,18 +221,6 @@ def f(event):
         answers['network'] = errno.errorcode[e.errno]
     return answers
 ";
-    let answers = seen(source).await;
-    for (what, answer) in answers.as_object().unwrap() {
-        let expected = match what.as_str() {
-            "clone3" => "ENOSYS",
-            "network" => "ENETUNREACH",
-            "family 16" => "done",
-            "setuid root" => "EINVAL",
-            _ => "EPERM",
-        };
-        assert_eq!(answer, expected, "{what}");
-    }
-}
 
 #[tokio::test]
 async fn ordinary_programs_work() {

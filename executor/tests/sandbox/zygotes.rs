@@ -1,32 +1,13 @@
 //! Forks from zygotes that have imported packages.
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
 
-use executor::sandbox::{LeafSpec, Zygote, ZygoteSpec};
+use executor::sandbox::{LeafSpec, ZygoteSpec};
 use serde_json::json;
 
-use super::bench::{Bench, bench, call, reply};
-
-/// An environment with modules, as pkgfs would lay it out.
-fn environment(bench: &Bench, name: &str, modules: &[(&str, &str)]) -> PathBuf {
-    let python = mirror::Interpreter::find(None).unwrap();
-    let env = bench.folder.join(name);
-    let site = env.join(python.site_packages());
-    std::fs::create_dir_all(&site).unwrap();
-    std::fs::create_dir_all(env.join("bin")).unwrap();
-    std::os::unix::fs::symlink(&python.path, env.join("bin/python")).unwrap();
-    std::fs::write(env.join("pyvenv.cfg"), format!("home = {}\n", python.path.parent().unwrap().display()))
-        .unwrap();
-    for (file, source) in modules {
-        std::fs::write(site.join(file), source).unwrap();
-    }
-    env
-}
-
-async fn child(bench: &Bench, parent: &Zygote, env: &Path, imports: &[&str]) -> Zygote {
-    let imports = imports.iter().map(|name| name.to_string()).collect();
-    bench.sandboxes.child_zygote(parent, ZygoteSpec { env_path: env.into(), imports }).await.unwrap()
-}
+use super::bench::{Bench, bench, call, child, environment, reply};
 
 fn spec(bench: &Bench, env: &Path, source: &str) -> LeafSpec {
     LeafSpec { env_path: Some(env.into()), ..bench.spec(source) }
@@ -139,9 +120,8 @@ async fn generators_of_every_ancestor_are_reseeded() {
             seen.push(reply(&call(&mut leaf, "1").await));
             leaf.end().await;
         }
-        for number in 0..2 {
-            assert_ne!(seen[0][number], seen[1][number], "generator {number}");
-        }
+        assert_ne!(seen[0][0], seen[1][0], "made by the oldest zygote");
+        assert_ne!(seen[0][1], seen[1][1]);
     }
     drop((first, second, third));
     bench.stop().await;
@@ -200,14 +180,14 @@ async fn many_sandboxes_at_once_from_two_zygotes() {
     if !tests::skip::needs_root() {
         return;
     }
-    let bench = std::sync::Arc::new(bench().await);
+    let bench = Arc::new(bench().await);
     let env = environment(&bench, "env", &[]);
     let zygote = child(&bench, &bench.root, &env, &[]).await;
     let source =
         "import os\ndef f(event):\n    return [event, open('/proc/self/uid_map').read().split()[1]]\n";
     let tasks: Vec<_> = (0..100)
         .map(|number| {
-            let (bench, env) = (std::sync::Arc::clone(&bench), env.clone());
+            let (bench, env) = (Arc::clone(&bench), env.clone());
             let parent = if number % 2 == 0 { bench.root.clone() } else { zygote.clone() };
             tokio::spawn(async move {
                 let spec = spec(&bench, &env, source);
@@ -225,7 +205,7 @@ async fn many_sandboxes_at_once_from_two_zygotes() {
     let ids: std::collections::BTreeSet<_> = live.iter().map(|(_, id)| id.to_string()).collect();
     assert_eq!(ids.len(), 100, "each has an id of its own");
     drop((live, zygote));
-    std::sync::Arc::into_inner(bench).unwrap().stop().await;
+    Arc::into_inner(bench).unwrap().stop().await;
 }
 
 /// An environment with these wheels unpacked.
@@ -299,4 +279,69 @@ async fn a_zygote_that_may_not_fork_says_why_and_goes_on() {
     assert!(zygote.is_alive());
     drop(zygote);
     bench.stop().await;
+}
+
+/// Live processes and zombies that are children of this one and run as one of these users.
+fn children(users: &Range<u32>) -> Vec<String> {
+    let processes = std::fs::read_dir("/proc").unwrap().flatten().map(|entry| entry.path().join("status"));
+    let texts = processes.filter_map(|file| std::fs::read_to_string(file).ok());
+    let ours = format!("PPid:\t{}\n", std::process::id());
+    let sought = |text: &String| {
+        let user =
+            text.lines().find_map(|line| line.strip_prefix("Uid:\t")?.split('\t').next()?.parse().ok());
+        text.contains(&ours) && user.is_some_and(|user| users.contains(&user))
+    };
+    texts.filter(sought).collect()
+}
+
+#[tokio::test]
+async fn children_that_a_zygote_gave_the_daemon_unasked_are_reaped() {
+    if !tests::skip::needs_root() {
+        return;
+    }
+    let bench = bench().await;
+    // CLONE_PARENT: the first ends at once, the second would never.
+    let source = "import ctypes, platform, signal\nlibc = ctypes.CDLL(None)\nclone = 56 if platform.machine() == 'x86_64' else 220\nif libc.syscall(clone, 0x8000, 0, 0, 0, 0) == 0: libc._exit(0)\nif libc.syscall(clone, 0x8000, 0, 0, 0, 0) == 0:\n    while True: libc.pause()\n";
+    let env = environment(&bench, "env", &[("strays.py", source)]);
+    let zygote = child(&bench, &bench.root, &env, &["strays"]).await;
+    assert_eq!(zygote.failed_imports(), []);
+    assert_eq!(children(&bench.users).len(), 4, "two zygotes and the strays");
+    let users = bench.users.clone();
+    drop(zygote);
+    bench.stop().await;
+    assert_eq!(children(&users), Vec::<String>::new());
+}
+
+/// What the daemon logs.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl std::io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn what_forks_faster_than_it_is_looked_up_is_ended_too() {
+    if !tests::skip::needs_root() {
+        return;
+    }
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt().with_writer(move || writer.clone()).finish();
+    let _guard = tracing::subscriber::set_default(subscriber);
+    let bench = bench().await;
+    let source = "import os\nif os.fork() == 0:\n    while True:\n        try: os.fork()\n        except OSError: pass\n";
+    let env = environment(&bench, "env", &[("bomb.py", source)]);
+    let zygote = child(&bench, &bench.root, &env, &["bomb"]).await;
+    assert_eq!(zygote.failed_imports(), []);
+    drop(zygote);
+    bench.stop().await;
+    let told = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    assert!(!told.contains("ERROR"), "{told}");
 }
