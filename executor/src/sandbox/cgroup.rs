@@ -79,6 +79,9 @@ impl Cgroups {
 
     /// Ends whatever lives below our folder and removes what is there.
     fn remove_children(&self) -> io::Result<()> {
+        if let Ok(entries) = fs::read_dir(&self.top.pids) {
+            entries.flatten().for_each(|entry| forbid_forks(&entry.path()));
+        }
         for top in self.top.each() {
             let Ok(entries) = fs::read_dir(top) else { continue };
             for entry in entries {
@@ -100,6 +103,12 @@ impl Cgroups {
 }
 
 impl Cgroup {
+    /// Folders that need not be cgroups.
+    #[cfg(test)]
+    pub(super) fn at(memory: PathBuf, pids: PathBuf) -> Cgroup {
+        Cgroup { folders: Folders { memory, pids } }
+    }
+
     fn limit(&self, memory_bytes: u64, max_processes: u64) -> io::Result<()> {
         let memory = &self.folders.memory;
         let bytes = memory_bytes.to_string();
@@ -137,13 +146,25 @@ impl Cgroup {
         text.trim().parse().unwrap_or(0)
     }
 
+    /// Its processes, as far as they live.
+    pub(super) fn members(&self) -> Vec<u32> {
+        members(&self.folders.pids)
+    }
+
     /// Kills what is left in it and removes it. May take a moment: not for a thread that serves others.
     pub(super) fn remove(&self) -> io::Result<()> {
+        forbid_forks(&self.folders.pids);
         self.folders.each().try_for_each(|folder| {
             kill_all(folder);
             remove(folder)
         })
     }
+}
+
+/// From here on no process in the folder can fork: what forks faster than it is looked up could not be killed
+/// otherwise. A folder that is gone, or one beside a cgroup's (its own files), needs none of it.
+fn forbid_forks(folder: &Path) {
+    fs::write(folder.join("pids.max"), "0").ok();
 }
 
 fn make(folder: &Path) -> io::Result<()> {
@@ -169,17 +190,18 @@ fn kill_all(folder: &Path) {
     if fs::write(folder.join("cgroup.kill"), "1").is_ok() {
         return;
     }
-    let members = || -> Vec<u32> {
-        let text = fs::read_to_string(folder.join("cgroup.procs")).unwrap_or_default();
-        text.lines().filter_map(|line| line.parse().ok()).collect()
-    };
-    for pid in members() {
+    for pid in members(folder) {
         if let Ok(pidfd) = process::open(pid)
-            && members().contains(&pid)
+            && members(folder).contains(&pid)
         {
             process::kill(pidfd);
         }
     }
+}
+
+fn members(folder: &Path) -> Vec<u32> {
+    let text = fs::read_to_string(folder.join("cgroup.procs")).unwrap_or_default();
+    text.lines().filter_map(|line| line.parse().ok()).collect()
 }
 
 /// Removes the folder, waiting for the kernel to let go of processes that have ended.
@@ -197,5 +219,20 @@ fn remove(folder: &Path) -> io::Result<()> {
             }
             result => return result,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_may_fork_while_it_is_killed() {
+        let folder = tempfile::tempdir().unwrap();
+        let group = Cgroup::at(folder.path().join("memory"), folder.path().join("pids"));
+        group.folders.each().for_each(|each| make(each).unwrap());
+        fs::write(group.folders.pids.join("pids.max"), "20").unwrap();
+        group.remove().unwrap_err();
+        assert_eq!(fs::read_to_string(group.folders.pids.join("pids.max")).unwrap(), "0");
     }
 }

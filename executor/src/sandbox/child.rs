@@ -1,15 +1,20 @@
 use std::collections::HashMap;
 use std::fs;
 use std::io;
+use std::ops::Range;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, poll};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 use crate::sys::{message, process};
+
+/// A killed process that is not gone after this hangs in the kernel.
+const END_LIMIT_MS: u16 = 5000;
 
 /// How a process ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,6 +37,28 @@ impl Known {
     /// Kills all of them.
     pub(super) fn kill_all(&self) {
         self.with(|known| known.values().for_each(process::kill));
+    }
+
+    fn contains(&self, pid: u32) -> bool {
+        self.with(|known| known.contains_key(&pid))
+    }
+
+    /// Kills and reaps the daemon's children that run as one of `users` and were never adopted: a zygote may make as
+    /// many as it likes, and one that is asked for a fork may answer too late. Nobody else would wait for them, and a
+    /// PID namespace does not end before they are gone. Blocks. Not while a zygote with such an id may be forking.
+    pub(super) fn end_strays(&self, users: Range<u32>) {
+        let Ok(entries) = fs::read_dir("/proc") else { return };
+        for entry in entries.flatten() {
+            let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
+            // The pidfd first: what is read after it is of the process that it names, or of none.
+            let Ok(pidfd) = process::open(pid) else { continue };
+            let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+            let ours = field(&status, "PPid:") == Some(std::process::id());
+            let stray = ours && field(&status, "Uid:").is_some_and(|user| users.contains(&user));
+            if stray && !self.contains(pid) {
+                finish(&pidfd);
+            }
+        }
     }
 }
 
@@ -79,6 +106,11 @@ impl Child {
         self.pid
     }
 
+    /// The daemon's children, this one among them.
+    pub(super) fn known(&self) -> &Known {
+        &self.known
+    }
+
     /// Kills it; as the first process of a PID namespace it takes all others with it.
     pub(super) fn kill(&self) {
         process::kill(self.pidfd.get_ref());
@@ -109,6 +141,17 @@ impl Child {
                 Err(error) => return Err(error.into()),
             }
         }
+    }
+}
+
+/// Kills and reaps a process that nobody has adopted. Blocks until it is gone, or for as long as the kernel may be taken to
+/// need for that.
+pub(super) fn finish(pidfd: &OwnedFd) {
+    process::kill(pidfd);
+    poll(&mut [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)], END_LIMIT_MS).ok();
+    let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::__WALL;
+    if let Ok(WaitStatus::StillAlive) = waitid(Id::PIDFd(pidfd.as_fd()), flags) {
+        tracing::error!(pid = process_id(pidfd).ok(), "a process that was killed does not end");
     }
 }
 

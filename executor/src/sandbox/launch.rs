@@ -8,12 +8,13 @@ use nix::unistd::pipe2;
 
 use super::ZygoteError;
 use super::cgroup::Cgroup;
-use super::child::Child;
+use super::child::{Child, finish};
 use super::process::{Held, Process};
 use super::sandboxes::Shared;
 use super::stage::{Failure, LAUNCH, Order};
 use super::stage_run::{packet_sockets, run_stage};
 use super::zygote::{Control, Inner, Zygote};
+use crate::sys::process;
 
 /// Imports in a zygote need few processes; more than this is a package that does something else.
 const ZYGOTE_PROCESSES: u64 = 256;
@@ -44,9 +45,8 @@ pub(super) async fn root_zygote(shared: Arc<Shared>) -> Result<Zygote, ZygoteErr
     };
     let (blocking, uid) = (Arc::clone(&shared), ids.first());
     let task = tokio::task::spawn_blocking(move || launch(&blocking, uid, root, namespace));
-    let (pidfd, control, cgroup) =
+    let (child, control, cgroup) =
         task.await.map_err(|error| host("launch it")(io::Error::other(error)))??;
-    let child = Child::adopt(pidfd, ids.first(), &shared.known).map_err(host("adopt it"))?;
     let process = Process::new(child, cgroup, Held::Block(ids.clone()), shared.tasks.clone());
     let control = Control::new(control).map_err(host("watch its socket"))?;
     let timeout_ms = shared.settings.fork_timeout_ms;
@@ -74,13 +74,29 @@ fn launch(
     uid: u32,
     root: OwnedFd,
     namespace: OwnedFd,
-) -> Result<(OwnedFd, OwnedFd, Cgroup), ZygoteError> {
+) -> Result<(Child, OwnedFd, Cgroup), ZygoteError> {
     let cgroup = zygote_cgroup(shared).map_err(host("make its cgroup"))?;
-    let result = run_launcher(shared, uid, &root, &namespace, &cgroup);
-    if result.is_err() {
-        cgroup.remove().ok();
+    let result = run_launcher(shared, uid, &root, &namespace, &cgroup).and_then(|(pidfd, control)| {
+        let child = Child::adopt(pidfd, uid, &shared.known).map_err(host("adopt it"))?;
+        Ok((child, control))
+    });
+    match result {
+        Ok((child, control)) => Ok((child, control, cgroup)),
+        Err(error) => {
+            discard(&cgroup);
+            Err(error)
+        }
     }
-    result.map(|(pidfd, control)| (pidfd, control, cgroup))
+}
+
+/// Removes the cgroup of a launch that failed and reaps what is in it: a process that the launcher made and did not
+/// live to name. Blocks.
+fn discard(cgroup: &Cgroup) {
+    let members: Vec<_> = cgroup.members().into_iter().filter_map(|pid| process::open(pid).ok()).collect();
+    if let Err(error) = cgroup.remove() {
+        tracing::error!(%error, "cannot remove the cgroup of a zygote that could not be launched");
+    }
+    members.iter().for_each(finish);
 }
 
 fn run_launcher(
@@ -97,13 +113,14 @@ fn run_launcher(
     let descriptors = [root.as_fd(), namespace.as_fd(), theirs.as_fd(), their_log.as_fd()];
     let packets =
         [(order.as_slice(), descriptors.as_slice()), (shared.runtime.zygote_filter.as_slice(), &[])];
-    let before = |pid| cgroup.add(pid);
-    let run =
-        run_stage(&shared.stage_executable, LAUNCH, shared.fork_limit(), before, &packets).map_err(step)?;
+    // Before there is a process to be ended; it goes away with the last writer.
     std::thread::Builder::new()
         .name("zygote-log".into())
         .spawn(move || forward_log(log, uid))
         .map_err(host("start its log"))?;
+    let before = |pid| cgroup.add(pid);
+    let run =
+        run_stage(&shared.stage_executable, LAUNCH, shared.fork_limit(), before, &packets).map_err(step)?;
     Ok((run.pidfd, control))
 }
 

@@ -96,7 +96,8 @@ impl Drop for Shared {
 }
 
 impl Sandboxes {
-    /// Prepares the host. `stage_executable`: the program whose `main` hands hidden stages to
+    /// Prepares the host. In one process no two may have user ids in common: a child of this process with one of them is
+    /// a sandbox's, and is ended if it is no longer known. `stage_executable`: the program whose `main` hands hidden stages to
     /// [`stage_main`](super::stage_main); `None` for the running one.
     pub async fn start(
         settings: &Settings,
@@ -129,6 +130,11 @@ impl Sandboxes {
         if tokio::time::timeout(limit, self.shared.tasks.wait()).await.is_err() {
             tracing::error!("some sandboxes could not be ended in time");
         }
+        // A namespace ends when all that live in it are reaped, and only their parent can do that.
+        let shared = Arc::clone(&self.shared);
+        let first = shared.settings.first_uid;
+        let users = first..first.saturating_add(shared.ids.count());
+        tokio::task::spawn_blocking(move || shared.known.end_strays(users)).await.ok();
         if tokio::time::timeout(limit, namespace.end()).await.is_err() {
             tracing::error!("the zygotes' namespace could not be ended in time");
         }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, setsockopt, socketpair, sockopt::ReceiveTimeout};
 use nix::sys::time::TimeVal;
 
+use super::child::finish;
 use super::stage::{Failure, MAX_PACKET, STAGE};
 use crate::sys::message;
 
@@ -52,37 +53,47 @@ pub(super) fn run_stage(
         .stderr(Stdio::null())
         .spawn()
         .map_err(|error| failure("execute_stage", error))?;
+    let mut pidfd = None;
     let result = before(child.id())
         .map_err(|error| failure("enter_cgroup", error))
-        .and_then(|()| converse(&socket, order));
+        .and_then(|()| converse(&socket, order, &mut pidfd));
     if result.is_err() {
         child.kill().ok();
     }
     child.wait().ok();
-    result.map(|pidfd| StageRun { pidfd, socket })
+    match (result, pidfd) {
+        (Ok(()), Some(pidfd)) => Ok(StageRun { pidfd, socket }),
+        (result, pidfd) => {
+            if let Some(pidfd) = pidfd {
+                finish(&pidfd);
+            }
+            Err(result.err().unwrap_or_else(|| failure("wait_for_stage", "it ended without a word")))
+        }
+    }
 }
 
-fn converse(socket: &OwnedFd, order: &[Packet<'_>]) -> Result<OwnedFd, Failure> {
+/// Sends the order and waits for both processes. `pidfd` is set as soon as it is known, whatever comes after.
+fn converse(socket: &OwnedFd, order: &[Packet<'_>], pidfd: &mut Option<OwnedFd>) -> Result<(), Failure> {
     for (packet, descriptors) in order {
         message::send(socket.as_fd(), packet, descriptors).map_err(|error| failure("send_order", error))?;
     }
     // Two processes send, in either order: the old one the pidfd, the new one that it is ready.
-    let (mut pidfd, mut ready) = (None, false);
+    let mut ready = false;
     let mut buffer = vec![0; MAX_PACKET];
     loop {
         let (size, mut descriptors) = message::receive(socket.as_fd(), &mut buffer)
             .map_err(|error| failure("wait_for_stage", error))?;
         match &buffer[..size] {
-            b"P" => pidfd = descriptors.pop(),
+            b"P" => *pidfd = descriptors.pop(),
             b"R" => ready = true,
-            b"" => return pidfd.ok_or_else(|| failure("wait_for_stage", "it ended without a word")),
+            b"" => return Ok(()),
             packet => {
                 let broken = |_| failure("wait_for_stage", "it sent something unreadable");
                 return Err(serde_json::from_slice(packet).unwrap_or_else(broken));
             }
         }
-        if let Some(pidfd) = pidfd.take_if(|_| ready) {
-            return Ok(pidfd);
+        if ready && pidfd.is_some() {
+            return Ok(());
         }
     }
 }
