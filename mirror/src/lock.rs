@@ -6,7 +6,9 @@ use pep508_rs::MarkerTree;
 use serde::Deserialize;
 use url::Url;
 
-use crate::{Hasher, Interpreter, ProjectName, Sha256, WheelName};
+use crate::{Interpreter, ProjectName, Sha256, WheelName};
+
+mod selection;
 
 /// Largest lock that is read, in bytes, and most packages in one.
 const MAX_BYTES: usize = 16 << 20;
@@ -19,7 +21,6 @@ pub struct Lock {
     requires_python: Option<VersionSpecifiers>,
     environments: Vec<MarkerTree>,
     packages: Vec<Package>,
-    digest: Sha256,
 }
 
 /// One wheel of a lock, chosen for an interpreter.
@@ -84,7 +85,6 @@ struct Package {
     name: ProjectName,
     version: Option<Version>,
     marker: Option<MarkerTree>,
-    marker_text: String,
     requires_python: Option<VersionSpecifiers>,
     wheels: Vec<LockedWheel>,
 }
@@ -96,6 +96,8 @@ struct RawLock {
     requires_python: Option<String>,
     #[serde(default)]
     environments: Vec<String>,
+    #[serde(default)]
+    default_groups: Vec<String>,
     #[serde(default)]
     packages: Vec<RawPackage>,
 }
@@ -139,7 +141,10 @@ impl Lock {
         if raw.packages.len() > MAX_PACKAGES {
             return Err(LockError::TooLarge { what: "packages", limit: MAX_PACKAGES });
         }
-        let packages = raw.packages.into_iter().map(Package::check).collect::<Result<Vec<_>, _>>()?;
+        let groups: BTreeSet<String> =
+            raw.default_groups.iter().map(|group| selection::normalised(group)).collect();
+        let packages = raw.packages.into_iter().map(|package| Package::check(package, &groups));
+        let packages = packages.collect::<Result<Vec<_>, _>>()?;
         let bad = |what: &str, error: String| LockError::Malformed(format!("`{what}`: {error}"));
         Ok(Lock {
             requires_python: specifiers(raw.requires_python.as_deref())
@@ -149,7 +154,6 @@ impl Lock {
                 .iter()
                 .map(|text| marker(text).map_err(|error| bad("environments", error)))
                 .collect::<Result<_, _>>()?,
-            digest: digest(&packages),
             text: text.to_owned(),
             packages,
         })
@@ -162,19 +166,12 @@ impl Lock {
             requires_python: None,
             environments: Vec::new(),
             packages: Vec::new(),
-            digest: digest(&[]),
         }
     }
 
     /// The text it was read from.
     pub fn text(&self) -> &str {
         &self.text
-    }
-
-    /// Digest of what is locked: markers, file names and digests of the wheels. Where they come from, the order
-    /// and the layout of the text do not change it.
-    pub fn digest(&self) -> Sha256 {
-        self.digest
     }
 
     /// The wheels that `interpreter` gets: of each package whose marker holds, the wheel with its best tag.
@@ -205,15 +202,10 @@ impl Lock {
         }
         Ok(chosen.into_values().collect())
     }
-
-    /// Every wheel of every package, whatever the interpreter.
-    pub fn all_wheels(&self) -> impl Iterator<Item = &LockedWheel> {
-        self.packages.iter().flat_map(|package| &package.wheels)
-    }
 }
 
 impl Package {
-    fn check(raw: RawPackage) -> Result<Package, LockError> {
+    fn check(raw: RawPackage, default_groups: &BTreeSet<String>) -> Result<Package, LockError> {
         let name: ProjectName =
             raw.name.parse().map_err(|error: crate::InvalidName| LockError::Malformed(error.to_string()))?;
         let error = |reason: String| LockError::Package { package: name.to_string(), reason };
@@ -226,7 +218,7 @@ impl Package {
         let marker = raw
             .marker
             .as_deref()
-            .map(marker)
+            .map(|text| marker(&selection::decided(text, default_groups)))
             .transpose()
             .map_err(|e| error(format!("has a bad marker: {e}")))?;
         let requires_python = specifiers(raw.requires_python.as_deref())
@@ -236,8 +228,7 @@ impl Package {
         if let Some(stray) = wheels.iter().find(|wheel| wheel.name.project != name) {
             return Err(error(format!("lists a wheel of another project: {}", stray.name)));
         }
-        let marker_text = raw.marker.unwrap_or_default();
-        Ok(Package { name, version, marker, marker_text, requires_python, wheels })
+        Ok(Package { name, version, marker, requires_python, wheels })
     }
 
     fn best(&self, interpreter: &Interpreter) -> Result<&LockedWheel, LockError> {
@@ -300,21 +291,6 @@ fn marker(text: &str) -> Result<MarkerTree, String> {
 
 fn specifiers(text: Option<&str>) -> Result<Option<VersionSpecifiers>, String> {
     text.map(VersionSpecifiers::from_str).transpose().map_err(|error| error.to_string())
-}
-
-fn digest(packages: &[Package]) -> Sha256 {
-    let lines: BTreeSet<String> = packages
-        .iter()
-        .flat_map(|package| {
-            let line = |wheel: &LockedWheel| {
-                format!("{}\t{}\t{}\t{}\n", package.name, package.marker_text, wheel.name, wheel.sha256)
-            };
-            package.wheels.iter().map(line)
-        })
-        .collect();
-    let mut hasher = Hasher::default();
-    lines.iter().for_each(|line| hasher.update(line.as_bytes()));
-    hasher.finish()
 }
 
 #[cfg(test)]

@@ -45,12 +45,22 @@ fn markers_decide_and_two_that_hold_are_an_error() {
 }
 
 #[test]
-fn the_digest_depends_on_wheels_only() {
-    let one = lock_of(&package("a", "", &["a-1-py3-none-any.whl"])).unwrap();
-    let moved = lock_of(&package("a", "# note", &["elsewhere/a-1-py3-none-any.whl"])).unwrap();
-    let other = lock_of(&package("a", "", &["a-1-py2.py3-none-any.whl"])).unwrap();
-    assert_eq!(one.digest(), moved.digest());
-    assert_ne!(one.digest(), other.digest());
+fn extras_are_not_asked_for_and_default_groups_are() {
+    let python = Interpreter::find(None).unwrap();
+    let of = |name: &str, marker: &str| {
+        package(name, &format!("marker = \"{marker}\""), &[&format!("{name}-1-py3-none-any.whl")])
+    };
+    let packages = [
+        of("a", "'cli' not in extras and sys_platform == 'linux'"),
+        of("b", "'cli' in extras"),
+        of("c", "'main' in dependency_groups or 'cli' in extras"),
+        of("d", "'docs' in dependency_groups"),
+    ];
+    let head = "extras = [\"cli\"]\ndependency-groups = [\"main\", \"docs\"]\ndefault-groups = [\"Main\"]\n";
+    let lock = lock_of(&format!("{head}{}", packages.concat())).unwrap();
+    let names: Vec<String> =
+        lock.wheels(&python).unwrap().iter().map(|wheel| wheel.name.project.to_string()).collect();
+    assert_eq!(names, ["a", "c"]);
 }
 
 #[test]
@@ -96,6 +106,6 @@ proptest! {
 
     #[test]
     fn any_marker_is_parsed_or_refused(text in "[a-z_'\"<>=!() .0-9]{0,60}") {
-        let _ = marker(&text);
+        let _ = marker(&selection::decided(&text, &BTreeSet::new()));
     }
 }
