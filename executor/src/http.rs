@@ -14,6 +14,7 @@ use crate::name::FunctionName;
 
 mod body;
 mod error;
+mod extract;
 mod functions;
 mod listen;
 mod run;

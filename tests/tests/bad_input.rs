@@ -302,12 +302,22 @@ fn names_and_bodies_that_a_daemon_must_not_take() {
     dir.set_config("[executor]\nmax_body_bytes = 1_000\nmax_upload_bytes = 2_000\n");
     let exec = Daemon::start("ol-exec", &dir);
     assert_eq!(exec.send("PUT", "/functions/hello", HELLO).status / 100, 2);
-    for name in ["..%2fescape", "%2e%2e%2fescape", "..", "a%2fb", "a%00b", ".hidden", "%20", &"x".repeat(300)]
-    {
-        let reply = exec.send("PUT", &format!("/functions/{name}"), HELLO);
-        assert!((400..500).contains(&reply.status), "{name}: {}", reply.status);
+    let long = "x".repeat(300);
+    let names = ["..%2fescape", "%2e%2e%2fescape", "a%2fb", "a%00b", ".hidden", "%20", "%ff", "a%ffb", &long];
+    for name in names {
+        assert_status(&exec.send("PUT", &format!("/functions/{name}"), HELLO), &[400], &["name"]);
+        assert_status(&exec.send("GET", &format!("/functions/{name}"), ""), &[400], &["name"]);
+        assert_status(&exec.send("DELETE", &format!("/functions/{name}"), ""), &[400], &["name"]);
+        assert_status(&exec.send("GET", &format!("/functions/{name}/logs"), ""), &[400], &["name"]);
         let reply = exec.send("POST", &format!("/run/{name}"), "{}");
-        assert!((400..500).contains(&reply.status), "{name}: {}", reply.status);
+        assert_status(&reply, &[400], &["name"]);
+        assert!(reply.header("x-ol-request-id").is_some());
+    }
+    assert_status(&exec.send("PUT", "/functions/..", HELLO), &[400, 404], &[".."]);
+    for query in ["limit=abc", "limit=-1", "limit=1&limit=2"] {
+        let reply = exec.send("GET", &format!("/functions/hello/logs?{query}"), "");
+        assert_status(&reply, &[400], &["limit"]);
+        assert_eq!(reply.json()["errorType"], "InvalidQuery");
     }
     assert_status(&exec.send("PUT", "/functions/..%2fescape", HELLO), &[400], &["name"]);
     assert!(!dir.path().join("escape").exists() && !dir.state().join("escape").exists());

@@ -1,14 +1,14 @@
 use axum::Json;
 use axum::body::Body;
-use axum::extract::{Path, Query, State};
+use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use serde::{Deserialize, Serialize};
 
 use super::error::ApiError;
+use super::extract::{Name, Params};
 use super::{App, body};
 use crate::function::Meta;
 use crate::logs::Record;
-use crate::name::FunctionName;
 
 #[derive(Serialize)]
 pub(super) struct FunctionList {
@@ -32,8 +32,7 @@ pub(super) async fn list(State(engine): App) -> Json<FunctionList> {
 }
 
 /// `GET /functions/<name>`
-pub(super) async fn show(State(engine): App, Path(name): Path<String>) -> Result<Json<Meta>, ApiError> {
-    let name: FunctionName = name.parse()?;
+pub(super) async fn show(State(engine): App, Name(name): Name) -> Result<Json<Meta>, ApiError> {
     let function = engine.functions.get(&name).ok_or_else(|| ApiError::no_function(name.as_str()))?;
     Ok(Json(function.meta.clone()))
 }
@@ -41,11 +40,10 @@ pub(super) async fn show(State(engine): App, Path(name): Path<String>) -> Result
 /// `PUT /functions/<name>`: 201 for a new name, 200 for a new or the same version of a known one.
 pub(super) async fn deploy(
     State(engine): App,
-    Path(name): Path<String>,
+    Name(name): Name,
     headers: HeaderMap,
     request: Body,
 ) -> Result<(StatusCode, Json<Meta>), ApiError> {
-    let name: FunctionName = name.parse()?;
     let settings = &engine.settings.executor;
     let (limit, timeout) = (settings.max_upload_bytes, settings.request_timeout_ms);
     let permit = engine.deployment().await?;
@@ -64,8 +62,7 @@ pub(super) async fn deploy(
 }
 
 /// `DELETE /functions/<name>`
-pub(super) async fn remove(State(engine): App, Path(name): Path<String>) -> Result<StatusCode, ApiError> {
-    let name: FunctionName = name.parse()?;
+pub(super) async fn remove(State(engine): App, Name(name): Name) -> Result<StatusCode, ApiError> {
     let removed = tokio::task::block_in_place(|| engine.remove(&name))?;
     if !removed {
         return Err(ApiError::no_function(name.as_str()));
@@ -77,10 +74,9 @@ pub(super) async fn remove(State(engine): App, Path(name): Path<String>) -> Resu
 /// `GET /functions/<name>/logs?limit=`
 pub(super) async fn logs(
     State(engine): App,
-    Path(name): Path<String>,
-    Query(query): Query<LogQuery>,
+    Name(name): Name,
+    Params(query): Params<LogQuery>,
 ) -> Result<Json<LogList>, ApiError> {
-    let name: FunctionName = name.parse()?;
     if engine.functions.get(&name).is_none() {
         return Err(ApiError::no_function(name.as_str()));
     }

@@ -1,25 +1,25 @@
 use axum::body::Body;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use config::ExecutorSettings;
 
 use super::error::ApiError;
+use super::extract::Name;
 use super::{App, REQUEST_ID_HEADER, START_HEADER, body};
 use crate::engine::{Engine, outcome_name};
-use crate::name::FunctionName;
 use crate::sandbox::CallResult;
 
 /// `POST /run/<name>`: JSON in, JSON out.
 pub(super) async fn run(
     State(engine): App,
-    Path(name): Path<String>,
+    name: Result<Name, ApiError>,
     headers: HeaderMap,
     request: Body,
 ) -> Response {
     let request_id = engine.request_id();
-    let mut response = match answer(&engine, &name, &headers, request, request_id.clone()).await {
+    let mut response = match answer(&engine, name, &headers, request, request_id.clone()).await {
         Ok(response) => response,
         Err(error) => error.into_response(),
     };
@@ -31,12 +31,12 @@ pub(super) async fn run(
 
 async fn answer(
     engine: &std::sync::Arc<Engine>,
-    name: &str,
+    name: Result<Name, ApiError>,
     headers: &HeaderMap,
     request: Body,
     request_id: String,
 ) -> Result<Response, ApiError> {
-    let name: FunctionName = name.parse()?;
+    let Name(name) = name?;
     let function = engine.functions.get(&name).ok_or_else(|| ApiError::no_function(name.as_str()))?;
     let settings = &engine.settings.executor;
     let (limit, timeout) = (settings.max_body_bytes, settings.request_timeout_ms);
