@@ -1,6 +1,6 @@
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
@@ -49,6 +49,29 @@ pub struct Function {
     pub(crate) packages: OnceCell<Arc<PackageSet>>,
     folder: PathBuf,
     retired: AtomicBool,
+    life: Arc<Life>,
+}
+
+/// The time from a name's first deployment to its removal, over all its versions. Who deploys the name after that
+/// is somebody else.
+#[derive(Debug, Default)]
+pub(crate) struct Life {
+    ended: Mutex<bool>,
+}
+
+impl Life {
+    /// Does `work` unless the name was removed; a removal waits until it is done.
+    pub(crate) fn unless_ended(&self, work: impl FnOnce()) {
+        let ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
+        if !*ended {
+            work();
+        }
+    }
+
+    /// The name is removed.
+    pub(crate) fn end(&self) {
+        *self.ended.lock().unwrap_or_else(PoisonError::into_inner) = true;
+    }
 }
 
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
@@ -56,8 +79,23 @@ static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 impl Function {
     /// A version whose files lie in `folder`: `code/` and, where it has packages, `pylock.toml`.
     pub fn new(meta: Meta, folder: PathBuf) -> Arc<Self> {
+        Function::of_life(meta, folder, Arc::default())
+    }
+
+    /// The version that replaces this one.
+    pub(crate) fn successor(&self, meta: Meta, folder: PathBuf) -> Arc<Self> {
+        Function::of_life(meta, folder, self.life.clone())
+    }
+
+    fn of_life(meta: Meta, folder: PathBuf, life: Arc<Life>) -> Arc<Self> {
         let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
-        Arc::new(Function { meta, id, packages: OnceCell::new(), folder, retired: AtomicBool::new(false) })
+        let (packages, retired) = (OnceCell::new(), AtomicBool::new(false));
+        Arc::new(Function { meta, id, packages, folder, retired, life })
+    }
+
+    /// What it shares with the versions before and after it.
+    pub(crate) fn life(&self) -> &Life {
+        &self.life
     }
 
     /// The folder that a sandbox sees as `/ol/code`.

@@ -129,7 +129,10 @@ impl Functions {
         let file = home.join("meta.json");
         let text = serde_json::to_vec_pretty(&stored).map_err(io::Error::other);
         text.and_then(|text| durable::write(&file, &text)).map_err(failed("write", &file))?;
-        let function = Function::new(meta.clone(), target);
+        let function = match &before {
+            Some(before) => before.successor(meta.clone(), target),
+            None => Function::new(meta.clone(), target),
+        };
         let replaced = self.lock().insert(meta.name, function.clone());
         if let Some(old) = &replaced {
             old.retire();
@@ -137,11 +140,16 @@ impl Functions {
         Ok(Committed { function, created: replaced.is_none(), replaced })
     }
 
-    /// Forgets a function; its files go when its last call has ended.
+    /// Forgets a function; its files go when its last call has ended, its logs now: the next owner of the name must
+    /// not see them. `forget_logs` lets go of them while nothing is written to them and the name is not yet free.
     ///
     /// # Errors
     /// A file operation failed; the function is then still there.
-    pub fn remove(&self, name: &FunctionName) -> Result<Option<Arc<Function>>, RegistryError> {
+    pub fn remove(
+        &self,
+        name: &FunctionName,
+        forget_logs: impl FnOnce(),
+    ) -> Result<Option<Arc<Function>>, RegistryError> {
         let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(function) = self.get(name) else { return Ok(None) };
         let home = self.root.join(name.as_str());
@@ -150,6 +158,9 @@ impl Functions {
         durable::sync_dir(&home).map_err(failed("sync", &home))?;
         self.lock().remove(name);
         function.retire();
+        // What calls under way print is dropped from here on.
+        function.life().end();
+        forget_logs();
         discard(&home.join("logs"));
         Ok(Some(function))
     }

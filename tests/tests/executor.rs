@@ -327,6 +327,27 @@ fn what_a_call_printed_is_kept() {
 }
 
 #[test]
+fn what_a_removed_function_prints_is_not_in_the_logs_of_the_next() {
+    let Some(world) = world("") else { return };
+    world.deploy(
+        "h",
+        "import time\ndef f(event):\n    time.sleep(1)\n    print('private')\n    return 'ended'\n",
+    );
+    std::thread::scope(|scope| {
+        let old = scope.spawn(|| world.run(&json!(null)));
+        world.wait_for("instances", 1);
+        assert_eq!(world.exec.send("DELETE", "/functions/h", "").status, 204);
+        assert_eq!(world.deploy("h", HANDLER).status, 201);
+        assert_eq!(old.join().unwrap().json(), "ended");
+    });
+    let logs = world.exec.send("GET", "/functions/h/logs", "").json();
+    assert_eq!(logs["invocations"], json!([]));
+    world.run(&json!({"kind": "print"}));
+    let logs = world.exec.send("GET", "/functions/h/logs", "").json();
+    assert_eq!(logs["invocations"][0]["stdout"], "to stdout\n");
+}
+
+#[test]
 fn calls_over_the_limit_wait_then_are_turned_away_and_hang_ups_free_the_place() {
     let Some(world) = world("[executor]\nmax_instances_per_function = 1\nqueue_limit = 1\n") else { return };
     let busy = world.begin(&json!({"kind": "sleep"}));

@@ -10,6 +10,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use super::invoke::now_ms;
 use super::{Engine, LaunchError};
 use crate::blocking::blocking;
+use crate::durable;
 use crate::function::{Function, LOCK_FILE, Meta};
 use crate::functions::RegistryError;
 use crate::name::FunctionName;
@@ -89,11 +90,19 @@ impl Engine {
             Some(requirements) => self.supply(requirements).await?,
             None => Supplied::default(),
         };
-        if let Some(lock) = supplied.lock.as_ref().filter(|_| !supplied.packages.is_empty()) {
-            tokio::fs::write(staged.path().join(LOCK_FILE), lock.text()).await?;
-        }
+        let lock = supplied
+            .lock
+            .as_ref()
+            .filter(|_| !supplied.packages.is_empty())
+            .map(|lock| lock.text().to_owned());
         let folder = staged.path().to_path_buf();
-        let version = blocking(move || version(&folder)).await?;
+        let version = blocking(move || {
+            if let Some(lock) = lock {
+                durable::write(&folder.join(LOCK_FILE), lock.as_bytes())?;
+            }
+            version(&folder)
+        })
+        .await?;
         let meta = Meta {
             name,
             version,
@@ -117,8 +126,8 @@ impl Engine {
     /// # Errors
     /// The registry's folder cannot be written.
     pub fn remove(&self, name: &FunctionName) -> Result<bool, RegistryError> {
-        let Some(function) = self.functions.remove(name)? else { return Ok(false) };
-        self.logs.forget(name);
+        let forget_logs = || self.logs.forget(name);
+        let Some(function) = self.functions.remove(name, forget_logs)? else { return Ok(false) };
         self.pool.drain(&function);
         Ok(true)
     }

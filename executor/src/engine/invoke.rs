@@ -102,11 +102,12 @@ impl Engine {
             stderr: String::from_utf8_lossy(&outcome.stderr).into_owned(),
             truncated: outcome.truncated,
         };
+        let append = || function.life().unless_ended(|| self.logs.append(&function.meta.name, &record));
         // An append of a page or so is cheaper than handing it to another thread; a megabyte is not.
         if record.stdout.len() + record.stderr.len() <= 16 * 1024 {
-            self.logs.append(&function.meta.name, &record);
+            append();
         } else {
-            tokio::task::block_in_place(|| self.logs.append(&function.meta.name, &record));
+            tokio::task::block_in_place(append);
         }
     }
 }

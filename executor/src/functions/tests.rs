@@ -89,8 +89,25 @@ fn a_removed_function_is_gone_for_good() {
     let functions = Functions::open(dir.path().to_path_buf()).unwrap();
     deploy(&functions, "one", "a");
     let name = "one".parse().unwrap();
-    assert!(functions.remove(&name).unwrap().is_some());
-    assert!(functions.remove(&name).unwrap().is_none());
+    assert!(functions.remove(&name, || {}).unwrap().is_some());
+    assert!(functions.remove(&name, || {}).unwrap().is_none());
     drop(functions);
     assert!(Functions::open(dir.path().to_path_buf()).unwrap().list().is_empty());
+}
+
+#[test]
+fn a_call_that_outlives_its_function_leaves_nothing_to_the_next_of_that_name() {
+    let dir = tempfile::tempdir().unwrap();
+    let functions = Functions::open(dir.path().to_path_buf()).unwrap();
+    let writes = |function: &Function| {
+        let mut done = false;
+        function.life().unless_ended(|| done = true);
+        done
+    };
+    let old = deploy(&functions, "one", "a").function;
+    let current = deploy(&functions, "one", "b").function;
+    assert!(writes(&old) && writes(&current), "a replaced version still belongs to the function");
+    functions.remove(&"one".parse().unwrap(), || assert!(!writes(&old))).unwrap();
+    let next = deploy(&functions, "one", "a").function;
+    assert!(!writes(&old) && !writes(&current) && writes(&next));
 }
