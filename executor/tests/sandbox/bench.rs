@@ -3,6 +3,7 @@
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
 
 use config::Settings;
 use executor::sandbox::{
@@ -20,7 +21,37 @@ pub(crate) struct Bench {
     pub(crate) users: Range<u32>,
 }
 
-fn settings(state: &Path) -> Settings {
+/// What the daemon logs, if all runs on the test's own thread.
+#[derive(Clone, Default)]
+pub(crate) struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl std::io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Log {
+    /// Takes note until the guard is dropped.
+    pub(crate) fn start() -> (Log, tracing::subscriber::DefaultGuard) {
+        let log = Log::default();
+        let writer = log.clone();
+        let subscriber = tracing_subscriber::fmt().with_writer(move || writer.clone()).finish();
+        (log, tracing::subscriber::set_default(subscriber))
+    }
+
+    pub(crate) fn assert_no_error(&self) {
+        let told = String::from_utf8(self.0.lock().unwrap().clone()).unwrap();
+        assert!(!told.contains("ERROR"), "{told}");
+    }
+}
+
+/// Of a state folder, with user ids that no other test has.
+pub(crate) fn settings(state: &Path) -> Settings {
     static BENCHES: AtomicU32 = AtomicU32::new(0);
     let arguments = config::CommonArgs { state: Some(state.to_path_buf()), ..Default::default() };
     let mut settings = arguments.load().unwrap();
