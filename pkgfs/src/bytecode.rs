@@ -17,7 +17,7 @@ use mirror::{Interpreter, Sha256};
 
 use crate::fetch::Fetcher;
 use crate::store::{FillError, Store};
-use crate::tree::{Source, identity};
+use crate::tree::{Sources, identity};
 
 use journal::Journal;
 use worker::Worker;
@@ -28,7 +28,7 @@ const MAX_SOURCE_BYTES: u64 = 4 << 20;
 /// Byte code of one source for one Python.
 #[derive(Clone, Debug)]
 pub(crate) struct Compiled {
-    source: Source,
+    sources: Arc<Sources>,
     /// Such as `cpython-311`.
     tag: Arc<str>,
     pub(crate) digest: Sha256,
@@ -64,16 +64,16 @@ impl Bytecode {
     }
 
     /// The byte code of a source; `None` where there is none, and Python will compile by itself.
-    pub(crate) async fn of(&self, source: &Source, tag: &Arc<str>) -> Option<Compiled> {
-        if source.size > MAX_SOURCE_BYTES {
+    pub(crate) async fn of(&self, sources: &Arc<Sources>, tag: &Arc<str>) -> Option<Compiled> {
+        if sources.size > MAX_SOURCE_BYTES {
             return None;
         }
-        let key = key(source, tag);
+        let key = key(sources, tag);
         let (digest, size) = match self.journal.get(&key) {
             Some(known) => known?,
-            None => self.make(source, tag, &key).await?,
+            None => self.make(sources, tag, &key).await?,
         };
-        Some(Compiled { source: source.clone(), tag: tag.clone(), digest, size })
+        Some(Compiled { sources: sources.clone(), tag: tag.clone(), digest, size })
     }
 
     /// The file, made again if it was evicted. It may then come out differently and is no use: reading fails, and
@@ -84,7 +84,7 @@ impl Bytecode {
         }
         self.store.recheck(&compiled.digest);
         if !self.store.has(&compiled.digest) {
-            self.make(&compiled.source, &compiled.tag, &key(&compiled.source, &compiled.tag)).await?;
+            self.make(&compiled.sources, &compiled.tag, &key(&compiled.sources, &compiled.tag)).await?;
         }
         self.at_hand(compiled)
     }
@@ -94,11 +94,11 @@ impl Bytecode {
         self.store.get(&compiled.digest, compiled.size)
     }
 
-    async fn make(&self, source: &Source, tag: &Arc<str>, key: &Sha256) -> Option<(Sha256, u64)> {
+    async fn make(&self, sources: &Sources, tag: &Arc<str>, key: &Sha256) -> Option<(Sha256, u64)> {
         let worker = self.workers.lock().unwrap_or_else(PoisonError::into_inner).get(tag).cloned()?;
         // A source that cannot be fetched now may be fetched later: nothing is remembered.
-        let file = self.fetcher.file(source).await.ok()?;
-        let mut text = vec![0; usize::try_from(source.size).ok()?];
+        let file = self.fetcher.any(sources).await.ok()?;
+        let mut text = vec![0; usize::try_from(sources.size).ok()?];
         file.read_exact_at(&mut text, 0).ok()?;
         let made = worker.compile(&text).await;
         let kept = made.and_then(|code| self.keep(&code));
@@ -119,6 +119,6 @@ impl Bytecode {
     }
 }
 
-fn key(source: &Source, tag: &str) -> Sha256 {
-    identity("bytecode", &[&source.digest.0, tag.as_bytes()])
+fn key(sources: &Sources, tag: &str) -> Sha256 {
+    identity("bytecode", &[&sources.digest.0, tag.as_bytes()])
 }

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use mirror::Sha256;
 use mirror::archive::{ArchiveError, UnpackError};
@@ -15,7 +15,7 @@ use tokio::sync::{Semaphore, watch};
 
 use crate::remote::{Piece, Remote, RemoteError, RemoteFile};
 use crate::store::{FillError, Store, StoreError};
-use crate::tree::Source;
+use crate::tree::{Source, Sources};
 use crate::wheel::{Arrivals, Entry, Trust, Wheel};
 
 /// Why a member cannot be read.
@@ -44,6 +44,8 @@ pub(crate) const MAX_FLIGHT: Duration = Duration::from_secs(3_600);
 
 /// What became of each member of one fetch.
 type Batch = HashMap<Sha256, Result<Arc<File>, Arc<FetchError>>>;
+/// A member and the wheel it comes from: where one wheel fails, it must not fail those who ask another.
+type FlightKey = (Sha256, Sha256);
 type Flight = watch::Receiver<Option<Arc<Batch>>>;
 
 /// Bounds of the fetcher, from the settings.
@@ -61,7 +63,7 @@ pub(crate) struct Fetcher {
     store: Arc<Store>,
     limits: FetchLimits,
     permits: Semaphore,
-    flights: Mutex<HashMap<Sha256, Flight>>,
+    flights: Mutex<HashMap<FlightKey, Flight>>,
 }
 
 impl Fetcher {
@@ -71,18 +73,43 @@ impl Fetcher {
     }
 
     /// The member's file, if no fetch is needed. Never waits for the network.
-    pub(crate) fn at_hand(&self, source: &Source) -> Option<Arc<File>> {
-        self.store.get(&source.digest, source.size)
+    pub(crate) fn at_hand(&self, digest: &Sha256, size: u64) -> Option<Arc<File>> {
+        self.store.get(digest, size)
     }
 
-    /// The member's file, fetched if need be; waits at most the read time-out.
-    pub(crate) async fn file(self: &Arc<Self>, source: &Source) -> Result<Arc<File>, Arc<FetchError>> {
+    /// The member's file, fetched if need be from one wheel or another; waits at most the read time-out.
+    pub(crate) async fn any(self: &Arc<Self>, sources: &Sources) -> Result<Arc<File>, Arc<FetchError>> {
+        let all = sources.all();
+        let deadline = Instant::now() + self.limits.timeout;
+        let mut failed = None;
+        for (tried, source) in all.iter().enumerate() {
+            // One that never answers must leave time for the others.
+            let left = deadline.saturating_duration_since(Instant::now());
+            let share = left / u32::try_from(all.len() - tried).unwrap_or(u32::MAX);
+            match self.file(source, share).await {
+                Ok(file) => return Ok(file),
+                Err(error) => {
+                    sources.put_last(source);
+                    failed = Some(error);
+                }
+            }
+        }
+        // There is always one to try.
+        failed.map_or_else(|| unreachable!("a member of no wheel"), Err)
+    }
+
+    /// The member's file, fetched if need be from this wheel; waits at most `patience`.
+    async fn file(
+        self: &Arc<Self>,
+        source: &Source,
+        patience: Duration,
+    ) -> Result<Arc<File>, Arc<FetchError>> {
         self.recheck(source).await;
         let mut flight = match self.join_or_start(source) {
             Ok(file) => return Ok(file),
             Err(flight) => flight,
         };
-        let waited = tokio::time::timeout(self.limits.timeout, flight.wait_for(Option::is_some)).await;
+        let waited = tokio::time::timeout(patience, flight.wait_for(Option::is_some)).await;
         let reason = match waited {
             Err(_) => FetchReason::TimedOut(self.limits.timeout.as_millis() as u64),
             Ok(Err(_)) => FetchReason::GivenUp,
@@ -97,11 +124,12 @@ impl Fetcher {
     /// The file, if it arrived meanwhile; else the flight that brings it.
     fn join_or_start(self: &Arc<Self>, source: &Source) -> Result<Arc<File>, Flight> {
         let mut flights = self.flights.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(flight) = flights.get(&source.digest) {
+        let wheel = source.wheel.index.sha256;
+        if let Some(flight) = flights.get(&(source.digest, wheel)) {
             return Err(flight.clone());
         }
         // A flight ends by keeping its members first and leaving the map after: whoever finds neither starts one.
-        if let Some(file) = self.at_hand(source) {
+        if let Some(file) = self.at_hand(&source.digest, source.size) {
             return Ok(file);
         }
         let members = self.plan(source, &flights);
@@ -109,31 +137,30 @@ impl Fetcher {
         let digests: Vec<Sha256> =
             members.iter().filter_map(|member| digest(&source.wheel.index.entries[*member])).collect();
         for digest in &digests {
-            flights.insert(*digest, flight.clone());
+            flights.insert((*digest, wheel), flight.clone());
         }
-        let (fetcher, wheel) = (self.clone(), source.wheel.clone());
+        let (fetcher, opened) = (self.clone(), source.wheel.clone());
         tokio::spawn(async move {
-            let batch = fetcher.fly(&wheel, &members).await;
+            let batch = fetcher.fly(&opened, &members).await;
             sender.send_replace(Some(Arc::new(batch)));
             let mut flights = fetcher.flights.lock().unwrap_or_else(PoisonError::into_inner);
             for digest in &digests {
-                flights.remove(digest);
+                flights.remove(&(*digest, wheel));
             }
         });
         Err(flight)
     }
 
     /// The member, and the neighbours that come along.
-    fn plan(&self, source: &Source, flights: &HashMap<Sha256, Flight>) -> Vec<usize> {
+    fn plan(&self, source: &Source, flights: &HashMap<FlightKey, Flight>) -> Vec<usize> {
         let entries = &source.wheel.index.entries;
         let folder = |entry: &Entry| entry.member.path.rsplit_once('/').map(|(folder, _)| folder.to_owned());
         let home = folder(&entries[source.member]);
         let mut range = entries[source.member].member.extent.clone();
         let mut members = vec![source.member];
-        let wanted = |entry: &Entry| {
-            digest(entry).is_some_and(|digest| !flights.contains_key(&digest) && !self.store.has(&digest))
-                && folder(entry) == home
-        };
+        let wheel = source.wheel.index.sha256;
+        let missing = |digest: Sha256| !flights.contains_key(&(digest, wheel)) && !self.store.has(&digest);
+        let wanted = |entry: &Entry| digest(entry).is_some_and(missing) && folder(entry) == home;
         let mut take = |places: &mut dyn Iterator<Item = usize>| {
             for place in places {
                 let extent = &entries[place].member.extent;

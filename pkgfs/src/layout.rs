@@ -7,7 +7,7 @@ use mirror::{Interpreter, Sha256};
 
 use crate::dist_info::identifier;
 use crate::record::write_row;
-use crate::tree::{Clash, Content, Draft, Source, TreeBuilder};
+use crate::tree::{Clash, Content, Draft, Source, Sources, TreeBuilder};
 use crate::wheel::{Entry, Trust, Wheel, WheelIndex};
 
 /// The folders of a scheme, each empty or ending in `/`.
@@ -129,7 +129,7 @@ fn draft(wheel: &Arc<Wheel>, member: usize, entry: &Entry) -> Draft {
     let size = entry.member.size;
     let content = match &entry.trust {
         Trust::Sha256(digest) => {
-            Content::Member(Source { wheel: wheel.clone(), member, digest: *digest, size })
+            Content::Member(Sources::new(Source { wheel: wheel.clone(), member, digest: *digest, size }))
         }
         Trust::Refused(why) => {
             let file = wheel.index.name.file_name();

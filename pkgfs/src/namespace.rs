@@ -184,7 +184,7 @@ impl Namespace {
                     None => Outcome::Later(Box::pin(self.clone().compiled(file.clone()))),
                 }
             }
-            Content::Member(source) => match self.fetcher.at_hand(source) {
+            Content::Member(sources) => match self.fetcher.at_hand(&sources.digest, sources.size) {
                 Some(kept) => Outcome::Now(Ok(Data::File(kept))),
                 None => Outcome::Later(Box::pin(self.clone().fetched(file.clone()))),
             },
@@ -236,8 +236,8 @@ impl Namespace {
         let Some(bytecode) = &self.bytecode else { return absent };
         let Some((module, tag)) = bytecode.parse(name) else { return absent };
         let Some(Node::File(file)) = folder.get(&format!("{module}.py")) else { return absent };
-        let Content::Member(source) = &file.content else { return absent };
-        let Some(compiled) = bytecode.of(source, &tag).await else { return absent };
+        let Content::Member(sources) = &file.content else { return absent };
+        let Some(compiled) = bytecode.of(sources, &tag).await else { return absent };
         let (size, content) = (compiled.size, Content::Compiled(Box::new(compiled)));
         let node = leaf(Draft::File { content, size, executable: false }, &self.inodes);
         Answer::found(Attr::of(&node), FOREVER)
@@ -251,8 +251,8 @@ impl Namespace {
     }
 
     async fn fetched(self: Arc<Self>, file: Arc<FileNode>) -> Result<Data, Failure> {
-        let Content::Member(source) = &file.content else { return Err(Failure::Unreadable) };
-        match self.fetcher.file(source).await {
+        let Content::Member(sources) = &file.content else { return Err(Failure::Unreadable) };
+        match self.fetcher.any(sources).await {
             Ok(kept) => Ok(Data::File(kept)),
             Err(error) => {
                 tracing::warn!(%error, "read failed");

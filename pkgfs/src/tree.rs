@@ -5,6 +5,7 @@
 
 mod builder;
 mod inodes;
+mod sources;
 
 use std::sync::Arc;
 
@@ -15,6 +16,7 @@ use crate::wheel::Wheel;
 
 pub(crate) use builder::{Clash, Draft, TreeBuilder, identity, leaf};
 pub(crate) use inodes::Inodes;
+pub(crate) use sources::Sources;
 
 /// A node below a wheel or an environment.
 #[derive(Clone, Debug)]
@@ -53,7 +55,7 @@ pub(crate) struct Link {
 #[derive(Clone, Debug)]
 pub(crate) enum Content {
     /// A member of a wheel, fetched on first read.
-    Member(Source),
+    Member(Arc<Sources>),
     /// Made by us.
     Bytes(Arc<[u8]>),
     /// Byte code, made of a member.

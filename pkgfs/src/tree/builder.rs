@@ -3,7 +3,7 @@ use std::sync::Arc;
 
 use mirror::{Hasher, Sha256};
 
-use super::{Content, FileNode, Folder, Inodes, Node};
+use super::{Content, Folder, Inodes, Node};
 
 /// A file or link that is to be put into a tree.
 #[derive(Clone, Debug)]
@@ -49,17 +49,13 @@ impl Draft {
             Draft::Link(target) => identity("link", &[target.as_bytes()]),
             Draft::File { content, executable, size } => {
                 let mode: &[u8] = if *executable { b"x" } else { b"-" };
+                let size = size.to_le_bytes();
+                // What is ours is a kind of its own: no wheel can claim to have it and then not have it.
                 match content {
-                    Content::Member(source) => {
-                        identity("file", &[&source.digest.0, mode, &size.to_le_bytes()])
-                    }
-                    Content::Compiled(code) => identity("file", &[&code.digest.0, mode, &size.to_le_bytes()]),
-                    Content::Bytes(bytes) => {
-                        identity("file", &[&Sha256::of(bytes).0, mode, &size.to_le_bytes()])
-                    }
-                    Content::Refused(why) => {
-                        identity("refused", &[why.as_bytes(), mode, &size.to_le_bytes()])
-                    }
+                    Content::Member(sources) => identity("file", &[&sources.digest.0, mode, &size]),
+                    Content::Compiled(code) => identity("compiled", &[&code.digest.0, mode, &size]),
+                    Content::Bytes(bytes) => identity("own", &[&Sha256::of(bytes).0, mode, &size]),
+                    Content::Refused(why) => identity("refused", &[why.as_bytes(), mode, &size]),
                 }
             }
         }
@@ -141,9 +137,7 @@ pub(crate) fn leaf(draft: Draft, inodes: &Inodes) -> Node {
     let identity = draft.identity();
     match draft {
         Draft::Link(target) => inodes.link(&identity, &target),
-        Draft::File { content, size, executable } => {
-            inodes.file(&identity, |ino| FileNode { ino, size, executable, content })
-        }
+        Draft::File { content, size, executable } => inodes.file(&identity, content, size, executable),
     }
 }
 

@@ -4,7 +4,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use mirror::Sha256;
 
-use super::{FileNode, Folder, Link, Node};
+use super::{Content, FileNode, Folder, Link, Node};
 
 /// Numbers below this are the namespace's own.
 const FIRST: u64 = 16;
@@ -38,8 +38,14 @@ impl Inodes {
         self.claim(identity, |_| None).0
     }
 
-    pub(crate) fn file(&self, identity: &Sha256, make: impl FnOnce(u64) -> FileNode) -> Node {
-        let (ino, node) = self.claim(identity, |ino| Some(Node::File(Arc::new(make(ino)))));
+    pub(crate) fn file(&self, identity: &Sha256, content: Content, size: u64, executable: bool) -> Node {
+        let make = |ino| Node::File(Arc::new(FileNode { ino, size, executable, content: content.clone() }));
+        let (ino, node) = self.claim(identity, |ino| Some(make(ino)));
+        if let (Content::Member(sources), Some(Node::File(file))) = (&content, &node)
+            && let Content::Member(known) = &file.content
+        {
+            known.add(sources);
+        }
         node.unwrap_or_else(|| unreachable!("inode {ino} was reserved for something that is not a file"))
     }
 
