@@ -6,7 +6,7 @@
 mod journal;
 mod worker;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::unix::fs::FileExt;
@@ -20,7 +20,7 @@ use crate::store::{FillError, Store};
 use crate::tree::{Sources, identity};
 
 use journal::Journal;
-use worker::Worker;
+use worker::{NoAnswer, Worker};
 
 /// Larger sources are left to Python.
 const MAX_SOURCE_BYTES: u64 = 4 << 20;
@@ -42,11 +42,19 @@ pub(crate) struct Bytecode {
     fetcher: Arc<Fetcher>,
     journal: Journal,
     workers: Mutex<HashMap<Arc<str>, Arc<Worker>>>,
+    /// Sources over which a process died or took too long, once.
+    failed: Mutex<HashSet<Sha256>>,
 }
 
 impl Bytecode {
     pub(crate) fn open(folder: &Path, store: Arc<Store>, fetcher: Arc<Fetcher>) -> io::Result<Bytecode> {
-        Ok(Bytecode { store, fetcher, journal: Journal::open(folder)?, workers: Mutex::default() })
+        Ok(Bytecode {
+            store,
+            fetcher,
+            journal: Journal::open(folder)?,
+            workers: Mutex::default(),
+            failed: Mutex::default(),
+        })
     }
 
     /// From now on there is byte code for this interpreter.
@@ -100,10 +108,28 @@ impl Bytecode {
         let file = self.fetcher.any(sources).await.ok()?;
         let mut text = vec![0; usize::try_from(sources.size).ok()?];
         file.read_exact_at(&mut text, 0).ok()?;
-        let made = worker.compile(&text).await;
-        let kept = made.and_then(|code| self.keep(&code));
-        self.journal.put(key, kept);
-        kept
+        match worker.compile(&text).await {
+            Ok(Some(code)) => {
+                // Where the disk is full now it may not be later.
+                let kept = self.keep(&code)?;
+                self.journal.put(key, Some(kept));
+                Some(kept)
+            }
+            Ok(None) => {
+                self.journal.put(key, None);
+                None
+            }
+            Err(NoAnswer::Failed) if !self.fails_first(key) => {
+                self.journal.put(key, None);
+                None
+            }
+            Err(_) => None,
+        }
+    }
+
+    /// The second time it is the source, not what else happens on this machine.
+    fn fails_first(&self, key: &Sha256) -> bool {
+        self.failed.lock().unwrap_or_else(PoisonError::into_inner).insert(*key)
     }
 
     fn keep(&self, code: &[u8]) -> Option<(Sha256, u64)> {

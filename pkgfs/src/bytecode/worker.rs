@@ -11,6 +11,8 @@ use tokio::sync::Mutex;
 const PROGRAM: &str = include_str!("../../python/compile.py");
 /// A source that takes longer is left to Python.
 const TIMEOUT: Duration = Duration::from_secs(10);
+/// Longest wait for the sources that came before.
+const PATIENCE: Duration = Duration::from_secs(5);
 /// Largest byte code taken.
 const MAX_CODE_BYTES: u32 = 64 << 20;
 
@@ -18,7 +20,17 @@ const MAX_CODE_BYTES: u32 = 64 << 20;
 #[derive(Debug)]
 pub(super) struct Worker {
     interpreter: PathBuf,
+    patience: Duration,
     running: Mutex<Option<Running>>,
+}
+
+/// Why there is no answer about a source.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum NoAnswer {
+    /// Others were before it for too long, or there is no process: this says nothing of the source.
+    Busy,
+    /// The process died or took too long over it.
+    Failed,
 }
 
 #[derive(Debug)]
@@ -31,12 +43,13 @@ struct Running {
 
 impl Worker {
     pub(super) fn new(interpreter: &Path) -> Worker {
-        Worker { interpreter: interpreter.to_owned(), running: Mutex::new(None) }
+        Worker { interpreter: interpreter.to_owned(), patience: PATIENCE, running: Mutex::new(None) }
     }
 
-    /// The `.pyc` of a source; `None` where it is not valid Python or the process failed over it.
-    pub(super) async fn compile(&self, source: &[u8]) -> Option<Vec<u8>> {
-        let mut slot = self.running.lock().await;
+    /// The `.pyc` of a source; `None` where it is not valid Python.
+    pub(super) async fn compile(&self, source: &[u8]) -> Result<Option<Vec<u8>>, NoAnswer> {
+        let slot = tokio::time::timeout(self.patience, self.running.lock()).await;
+        let mut slot = slot.map_err(|_| NoAnswer::Busy)?;
         // Taken out: whatever goes wrong from here on, this process is not used again.
         let running = match slot.take() {
             Some(running) => Ok(running),
@@ -44,19 +57,19 @@ impl Worker {
         };
         let mut running = running
             .inspect_err(|error| tracing::info!(%error, "no byte code: the interpreter cannot be started"))
-            .ok()?;
+            .map_err(|_| NoAnswer::Busy)?;
         match tokio::time::timeout(TIMEOUT, running.exchange(source)).await {
             Ok(Ok(code)) => {
                 *slot = Some(running);
-                Some(code).filter(|code| !code.is_empty())
+                Ok(Some(code).filter(|code| !code.is_empty()))
             }
             Ok(Err(error)) => {
                 tracing::info!(%error, "a source could not be compiled");
-                None
+                Err(NoAnswer::Failed)
             }
             Err(_) => {
                 tracing::info!("a source took too long to compile");
-                None
+                Err(NoAnswer::Failed)
             }
         }
     }
@@ -103,15 +116,28 @@ mod tests {
     #[tokio::test]
     async fn sources_become_byte_code_and_bad_ones_do_not() {
         let worker = Worker::new(&Interpreter::find(None).unwrap().path);
-        let code = worker.compile(b"def f():\n    return 1\n").await.unwrap();
+        let code = worker.compile(b"def f():\n    return 1\n").await.unwrap().unwrap();
         assert_eq!(code[4..8], 1u32.to_le_bytes(), "unchecked hash");
-        assert!(worker.compile("x = 'é'\n".as_bytes()).await.is_some());
-        assert!(worker.compile(b"# coding: latin-1\nx = '\xe9'\n").await.is_some());
-        assert!(worker.compile(b"def f(:\n").await.is_none());
-        assert!(worker.compile(b"# coding: nonsense\n").await.is_none());
+        assert!(worker.compile("x = 'é'\n".as_bytes()).await.unwrap().is_some());
+        assert!(worker.compile(b"# coding: latin-1\nx = '\xe9'\n").await.unwrap().is_some());
+        assert_eq!(worker.compile(b"def f(:\n").await, Ok(None));
+        assert_eq!(worker.compile(b"# coding: nonsense\n").await, Ok(None));
         // Deep nesting makes some parsers give up their life; the next source must not notice.
         let deep = "(".repeat(100_000);
-        assert!(worker.compile(deep.as_bytes()).await.is_none());
-        assert!(worker.compile(b"x = 1\n").await.is_some());
+        assert!(matches!(worker.compile(deep.as_bytes()).await, Ok(None) | Err(NoAnswer::Failed)));
+        assert!(worker.compile(b"x = 1\n").await.unwrap().is_some());
+    }
+
+    #[tokio::test]
+    async fn who_waits_too_long_learns_nothing_of_its_source() {
+        let mut worker = Worker::new(&Interpreter::find(None).unwrap().path);
+        worker.patience = Duration::from_millis(10);
+        let before = worker.running.lock().await;
+        assert_eq!(worker.compile(b"x = 1\n").await, Err(NoAnswer::Busy));
+        drop(before);
+        assert!(worker.compile(b"x = 1\n").await.unwrap().is_some());
+        worker.interpreter = "/nonexistent/python".into();
+        worker.running = Mutex::default();
+        assert_eq!(worker.compile(b"x = 1\n").await, Err(NoAnswer::Busy));
     }
 }
