@@ -174,7 +174,7 @@ impl Environments {
         wheels.sort_by(|a, b| a.index.name.project.cmp(&b.index.name.project));
         let (id, interpreter, inodes) = (id.to_owned(), recipe.interpreter.clone(), self.inodes.clone());
         let merged = tokio::task::spawn_blocking(move || merge(id, &wheels, &interpreter, &inodes));
-        merged.await.map_err(EnvError::stopped)
+        merged.await.map_err(EnvError::stopped)?
     }
 }
 
@@ -190,17 +190,30 @@ impl Built {
     }
 }
 
-fn merge(id: String, wheels: &[Arc<Wheel>], interpreter: &Interpreter, inodes: &Inodes) -> Arc<Built> {
+fn merge(
+    id: String,
+    wheels: &[Arc<Wheel>],
+    interpreter: &Interpreter,
+    inodes: &Inodes,
+) -> Result<Arc<Built>, EnvError> {
     let scheme = Scheme::environment(interpreter);
     let mut tree = TreeBuilder::default();
     let mut conflicts: Vec<String> =
         wheels.iter().flat_map(|wheel| layout::spread(wheel, &scheme, &mut tree)).collect();
     for (path, draft) in own_files(interpreter) {
-        if tree.insert(&path, draft) == Some(Clash::Replaced) {
-            conflicts.push(format!("{path}: the environment's own, a wheel has it too"));
+        match tree.insert(&path, draft) {
+            None => {}
+            Some(Clash::Replaced) => {
+                conflicts.push(format!("{path}: the environment's own, a wheel has it too"));
+            }
+            // Without it this is no environment.
+            Some(Clash::Kept) => return Err(EnvError::InTheWay(path)),
         }
     }
-    tree.folder(&interpreter.site_packages());
+    let site_packages = interpreter.site_packages();
+    if !tree.folder(&site_packages) {
+        return Err(EnvError::InTheWay(site_packages));
+    }
     for conflict in &conflicts {
         tracing::warn!(environment = id, conflict, "wheels clash");
     }
@@ -212,7 +225,7 @@ fn merge(id: String, wheels: &[Arc<Wheel>], interpreter: &Interpreter, inodes: &
     });
     let wheels = described.collect();
     let root = tree.build(inodes, &root_identity(&id), crate::namespace::ENVIRONMENTS);
-    Arc::new(Built { id, root, wheels, conflicts })
+    Ok(Arc::new(Built { id, root, wheels, conflicts }))
 }
 
 /// What tells an environment's tree apart from all others.
@@ -239,3 +252,6 @@ fn own_files(interpreter: &Interpreter) -> Vec<(String, Draft)> {
     }
     files
 }
+
+#[cfg(test)]
+mod tests;

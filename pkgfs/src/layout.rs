@@ -17,6 +17,7 @@ pub(crate) struct Scheme {
     scripts: String,
     headers: String,
     data: String,
+    links_lib64: bool,
     /// From the library folder back to the root.
     up: String,
 }
@@ -29,6 +30,7 @@ impl Scheme {
             scripts: "bin/".into(),
             headers: "include/".into(),
             data: String::new(),
+            links_lib64: false,
             up: String::new(),
         }
     }
@@ -41,6 +43,7 @@ impl Scheme {
             scripts: "bin/".into(),
             headers: format!("include/site/{python}/"),
             data: String::new(),
+            links_lib64: true,
             up: "../../../".into(),
         }
     }
@@ -56,6 +59,10 @@ impl Scheme {
             "purelib" | "platlib" => Some(format!("{}{rest}", self.library)),
             "scripts" => Some(format!("{}{rest}", self.scripts)),
             "headers" => Some(format!("{}{}/{rest}", self.headers, index.name.project)),
+            // `lib64` is a link to `lib`: an installer that writes through it ends there.
+            "data" if self.links_lib64 && rest.starts_with("lib64/") => {
+                rest.strip_prefix("lib64/").map(|rest| format!("{}lib/{rest}", self.data))
+            }
             "data" => Some(format!("{}{rest}", self.data)),
             _ => None,
         }

@@ -15,6 +15,11 @@ pub enum EnvError {
     /// One of its wheels cannot be opened.
     #[error(transparent)]
     Wheel(Arc<WheelError>),
+    /// A wheel puts a file where the environment needs a folder, or the other way round.
+    #[error(
+        "a wheel has something in the place of the environment's own {0}, so it would not work; leave that wheel out"
+    )]
+    InTheWay(String),
     /// Its recipe cannot be kept.
     #[error("the environment cannot be recorded in the state folder; check its disk and permissions")]
     Keep(#[from] io::Error),
@@ -36,7 +41,7 @@ impl EnvError {
         match self {
             EnvError::Wheel(error) => error.upstream_down(),
             EnvError::Control(error) => error.upstream_down(),
-            EnvError::Keep(_) | EnvError::Stopped | EnvError::Lock(_) => false,
+            EnvError::Keep(_) | EnvError::InTheWay(_) | EnvError::Stopped | EnvError::Lock(_) => false,
         }
     }
 }

@@ -98,15 +98,16 @@ impl TreeBuilder {
         }
     }
 
-    /// Makes sure the folder is there, empty or not, where no file stands in its way.
-    pub(crate) fn folder(&mut self, path: &str) {
+    /// Makes sure the folder is there, empty or not; false where a file stands in its way.
+    pub(crate) fn folder(&mut self, path: &str) -> bool {
         let mut branch = &mut self.root;
         for folder in path.split('/') {
             match branch.0.entry(folder.into()).or_insert_with(|| Growing::Branch(Branch::default())) {
                 Growing::Branch(below) => branch = below,
-                Growing::Leaf(_) => return,
+                Growing::Leaf(_) => return false,
             }
         }
+        true
     }
 
     /// The finished tree; `name` tells it apart from all other trees, `parent` is what `..` leads to.
