@@ -12,6 +12,7 @@ pub struct PkgfsSettings {
     pub max_wheel_members: u64,
     pub fuse_threads: usize,
     pub concurrent_fetches: usize,
+    pub fetch_memory_bytes: u64,
     pub read_ahead_bytes: u64,
     pub unlisted_wheels: bool,
     pub max_open_files: usize,

@@ -42,6 +42,9 @@ pub(crate) enum FetchReason {
 /// Longest time one fetch may take: an index that sends a byte now and then must not hold a permit for ever.
 pub(crate) const MAX_FLIGHT: Duration = Duration::from_secs(3_600);
 
+/// The memory for pieces is counted in these.
+const PAGE_BYTES: u64 = 4096;
+
 /// What became of each member of one fetch.
 type Batch = HashMap<Sha256, Result<Arc<File>, Arc<FetchError>>>;
 /// A member and the wheel it comes from: where one wheel fails, it must not fail those who ask another.
@@ -52,6 +55,8 @@ type Flight = watch::Receiver<Option<Arc<Batch>>>;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct FetchLimits {
     pub(crate) concurrent: usize,
+    /// Pieces under way or being unpacked take at most this much together, or one takes more alone.
+    pub(crate) memory_bytes: u64,
     pub(crate) timeout: Duration,
     pub(crate) merge_gap_bytes: u64,
     pub(crate) read_ahead_bytes: u64,
@@ -63,13 +68,16 @@ pub(crate) struct Fetcher {
     store: Arc<Store>,
     limits: FetchLimits,
     permits: Semaphore,
+    memory: Semaphore,
     flights: Mutex<HashMap<FlightKey, Flight>>,
 }
 
 impl Fetcher {
     pub(crate) fn new(remote: Arc<dyn Remote>, store: Arc<Store>, limits: FetchLimits) -> Arc<Fetcher> {
         let permits = Semaphore::new(limits.concurrent.max(1));
-        Arc::new(Fetcher { remote, store, limits, permits, flights: Mutex::default() })
+        let memory = limits.memory_bytes.div_ceil(PAGE_BYTES).clamp(1, u32::MAX.into());
+        let memory = Semaphore::new(usize::try_from(memory).unwrap_or(Semaphore::MAX_PERMITS));
+        Arc::new(Fetcher { remote, store, limits, permits, memory, flights: Mutex::default() })
     }
 
     /// The member's file, if no fetch is needed. Never waits for the network.
@@ -198,6 +206,8 @@ impl Fetcher {
         let end = extents.map(|extent| extent.end).max().unwrap_or_default();
         // Readers wait for a shorter time, but what they gave up on still arrives for those who come back.
         let deadline = tokio::time::Instant::now() + MAX_FLIGHT;
+        // Held until the members are kept.
+        let _memory = self.memory.acquire_many(self.pages(end.saturating_sub(start))).await;
         let mut batch = Batch::new();
         for place in wheel.places() {
             let range = self.range(wheel, &place.file, start..end);
@@ -227,6 +237,12 @@ impl Fetcher {
             batch
         });
         kept.await.unwrap_or_else(|_| fail_all(wheel, members, || FetchReason::GivenUp))
+    }
+
+    /// What a piece of this size takes of the memory for pieces: all of it, where it is larger than that.
+    fn pages(&self, bytes: u64) -> u32 {
+        let (pages, all) = (bytes.div_ceil(PAGE_BYTES), self.limits.memory_bytes.div_ceil(PAGE_BYTES));
+        u32::try_from(pages.min(all).max(1)).unwrap_or(u32::MAX)
     }
 
     async fn range(&self, wheel: &Wheel, file: &RemoteFile, range: Range<u64>) -> Result<Piece, RemoteError> {

@@ -156,6 +156,7 @@ impl Embedded {
         let shelf = Shelf::new(settings.state_dir("wheels"), remote.clone(), shelf_limits).map_err(state)?;
         let fetch = FetchLimits {
             concurrent: own.concurrent_fetches,
+            memory_bytes: own.fetch_memory_bytes,
             timeout,
             merge_gap_bytes: own.merge_gap_bytes,
             read_ahead_bytes: own.read_ahead_bytes,

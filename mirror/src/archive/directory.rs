@@ -7,6 +7,9 @@ const ENTRY_SIGNATURE: u32 = 0x0201_4b50;
 const LOCAL_HEADER_BYTES: u64 = 30;
 const ZIP64_TAG: u16 = 0x0001;
 const UNICODE_PATH_TAG: u16 = 0x7075;
+/// Most that a local header's extra field and a data descriptor take.
+const MAX_EXTRA_BYTES: u64 = 65_535;
+const MAX_DESCRIPTOR_BYTES: u64 = 24;
 const MADE_BY_UNIX: u16 = 3;
 /// Deflate cannot expand further: 258 bytes from two bits, and a few bytes of framing.
 const MAX_RATIO: u64 = 1_032;
@@ -31,13 +34,7 @@ impl Directory {
         if bytes.len() as u64 != end.directory.end - end.directory.start {
             return Err(ArchiveError::Truncated("central directory"));
         }
-        if bytes.len() as u64 > limits.max_directory_bytes {
-            let (bytes, limit) = (bytes.len() as u64, limits.max_directory_bytes);
-            return Err(ArchiveError::DirectoryTooLarge { bytes, limit });
-        }
-        if end.members > limits.max_members {
-            return Err(ArchiveError::TooManyMembers { members: end.members, limit: limits.max_members });
-        }
+        end.check(limits)?;
         let mut fields = Fields::new(bytes);
         let mut members = Vec::new();
         while !fields.is_empty() {
@@ -233,8 +230,12 @@ fn set_extents(members: &mut [Member], directory_start: u64) -> Result<(), Archi
         let least = LOCAL_HEADER_BYTES + member.path.len() as u64 + u64::from(member.folder);
         let needed =
             member.offset.checked_add(least).and_then(|start| start.checked_add(member.compressed_size));
-        if needed.is_none_or(|needed| needed > end) {
+        let Some(needed) = needed.filter(|needed| *needed <= end) else {
             return Err(ArchiveError::Overlap(member.path.clone()));
+        };
+        // What is fetched for a member is in proportion to the member.
+        if end - needed > MAX_EXTRA_BYTES + MAX_DESCRIPTOR_BYTES {
+            return Err(ArchiveError::Stray(member.path.clone()));
         }
         member.extent = member.offset..end;
     }

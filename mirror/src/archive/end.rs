@@ -1,7 +1,7 @@
 use std::ops::Range;
 
-use super::ArchiveError;
 use super::fields::{Fields, slice};
+use super::{ArchiveError, Limits};
 
 const END_SIGNATURE: [u8; 4] = *b"PK\x05\x06";
 const LOCATOR_SIGNATURE: u32 = 0x0706_4b50;
@@ -58,6 +58,21 @@ impl End {
             return Err(ArchiveError::BadDirectoryBounds);
         }
         Ok(End { directory: counts.offset..end, members: counts.members })
+    }
+
+    /// Whether the directory may be read at all; to be asked before it is fetched.
+    ///
+    /// # Errors
+    /// It is over a limit.
+    pub fn check(&self, limits: &Limits) -> Result<(), ArchiveError> {
+        let (bytes, limit) = (self.directory.end - self.directory.start, limits.max_directory_bytes);
+        if bytes > limit {
+            return Err(ArchiveError::DirectoryTooLarge { bytes, limit });
+        }
+        if self.members > limits.max_members {
+            return Err(ArchiveError::TooManyMembers { members: self.members, limit: limits.max_members });
+        }
+        Ok(())
     }
 }
 

@@ -30,6 +30,8 @@ pub enum ArchiveError {
     Duplicate(String),
     #[error("member {0:?} overlaps its neighbour")]
     Overlap(String),
+    #[error("bytes that belong to no member follow member {0:?}")]
+    Stray(String),
     #[error("the archive starts with data that belongs to no member")]
     LeadingData,
     #[error("member {path:?} is {what}, which no wheel needs")]

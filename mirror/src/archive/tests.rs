@@ -79,6 +79,25 @@ fn leading_data_is_refused() {
 }
 
 #[test]
+fn a_member_reaches_no_further_than_it_can_need() {
+    let archive = build(&[("a", b"1"), ("b", b"2")]);
+    let end = End::locate(&archive, archive.len() as u64).unwrap();
+    let entry = end.directory.start as usize;
+    let gap = 70_000u32;
+    // The second member and the directory move back, and its entry says so.
+    let second = open(&archive, &Limits::default()).unwrap().find("b").unwrap().offset as usize;
+    let mut moved = archive[..second].to_vec();
+    moved.extend(vec![0; gap as usize]);
+    moved.extend(&archive[second..]);
+    let at = entry + gap as usize;
+    let second_entry = at + 4 + positions(&moved[at + 4..], b"PK\x01\x02")[0];
+    moved[second_entry + 42..second_entry + 46].copy_from_slice(&(second as u32 + gap).to_le_bytes());
+    let record = positions(&moved, b"PK\x05\x06")[0];
+    moved[record + 16..record + 20].copy_from_slice(&(at as u32).to_le_bytes());
+    assert_eq!(refused(&moved), ArchiveError::Stray("a".into()));
+}
+
+#[test]
 fn names_that_leave_the_archive_are_refused() {
     for name in ["../x", "/etc/x", "a/../x", "a//x", "a\\x", "./a", "a/./b", "c:x", "a\u{1}b"] {
         let archive = build(&[("zzzzzz", b"1")]);

@@ -27,7 +27,13 @@ impl Rig {
         let remote = Arc::new(remote);
         let wheel = shelf(&dir, &remote).open_built(built).await;
         let store = Arc::new(Store::open(&dir.path().join("store"), 1 << 30, 8).unwrap());
-        let limits = FetchLimits { concurrent: 2, timeout, merge_gap_bytes: 1_000, read_ahead_bytes: 10_000 };
+        let limits = FetchLimits {
+            concurrent: 2,
+            memory_bytes: 100_000,
+            timeout,
+            merge_gap_bytes: 1_000,
+            read_ahead_bytes: 10_000,
+        };
         let fetcher = Fetcher::new(remote.clone(), store, limits);
         remote.ranges.store(0, Ordering::SeqCst);
         Rig { remote, fetcher, wheel, dir, timeout }

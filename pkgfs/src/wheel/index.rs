@@ -15,6 +15,8 @@ pub(super) const FORMAT: u32 = 2;
 const TAIL_BYTES: u64 = 256 * 1024;
 /// A file of `.data/scripts` up to this size is looked at for a `#!python` line; larger ones are programs.
 const MAX_SCRIPT_BYTES: u64 = 1024 * 1024;
+/// All such files of one wheel together: each may unpack to a thousand times what was sent.
+const MAX_SCRIPTS_BYTES: u64 = 16 * 1024 * 1024;
 /// Largest RECORD, WHEEL or entry_points.txt.
 const MAX_INFO_BYTES: u64 = 64 * 1024 * 1024;
 /// Names below `.data` an installer knows.
@@ -42,6 +44,7 @@ pub(super) async fn read(
     let mut window = Window::new(remote, file, whole);
     let tail = window.bytes(bytes.saturating_sub(TAIL_BYTES.max(MAX_END_BYTES))..bytes).await?;
     let end = End::locate(&tail, bytes)?;
+    end.check(limits)?;
     let listing = window.bytes(end.directory.clone()).await?;
     let directory = Directory::parse(&listing, &end, limits)?;
     let dist_info = dist_info_folder(&directory, name)?;
@@ -173,6 +176,11 @@ async fn relaunch(index: &mut WheelIndex, window: &mut Window<'_>) -> Result<(),
     let folder = format!("{}/scripts/", index.data_folder());
     let is_script =
         |entry: &Entry| entry.member.path.starts_with(&folder) && entry.member.size <= MAX_SCRIPT_BYTES;
+    let total: u64 =
+        index.entries.iter().filter(|entry| is_script(entry)).map(|entry| entry.member.size).sum();
+    if total > MAX_SCRIPTS_BYTES {
+        return Err(Reason::Malformed(format!("its scripts take more than {MAX_SCRIPTS_BYTES} bytes")));
+    }
     let ranges: Vec<Range<u64>> = index
         .entries
         .iter()

@@ -115,3 +115,32 @@ async fn who_waits_too_long_gives_up_and_the_wheel_is_opened_all_the_same() {
     rig.shelf.open(&name, &file).await.unwrap();
     assert_eq!(rig.remote.ranges.load(Ordering::SeqCst), 1);
 }
+
+#[tokio::test]
+async fn a_directory_over_the_limit_is_not_fetched() {
+    // The end record promises 100 MB of directory in a file that has as much.
+    let mut bytes = vec![0; 100_000_000 - 22];
+    let directory = (bytes.len() as u32).to_le_bytes();
+    bytes.extend(b"PK\x05\x06\0\0\0\0\x01\0\x01\0".iter().chain(&directory).chain(&[0; 6]));
+    let bytes = bytes::Bytes::from(bytes);
+    let built = BuiltWheel { sha256: Sha256::of(&bytes).to_string(), bytes, ..genuine() };
+    let rig = Rig::new(FakeRemote::new(std::slice::from_ref(&built)), LONG, true);
+    let (name, file) = described(&built);
+    let error = rig.shelf.open(&name, &file).await.unwrap_err();
+    assert!(error.to_string().contains("the central directory takes"), "{error}");
+    assert_eq!(rig.remote.requests(), 1, "the tail alone");
+}
+
+#[tokio::test]
+async fn scripts_that_unpack_to_more_than_a_wheel_needs_are_not_unpacked() {
+    let script = format!("#!python\n{}", " ".repeat(1_000_000));
+    let mut wheel = WheelBuilder::new("demo", "1");
+    for number in 0..17 {
+        wheel = wheel.file(&format!("demo-1.data/scripts/s{number}"), script.as_str());
+    }
+    let built = wheel.build();
+    let rig = Rig::new(FakeRemote::new(std::slice::from_ref(&built)), LONG, true);
+    let (name, file) = described(&built);
+    let error = rig.shelf.open(&name, &file).await.unwrap_err();
+    assert!(error.to_string().contains("its scripts take more than"), "{error}");
+}
