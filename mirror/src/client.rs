@@ -1,7 +1,6 @@
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use config::{MirrorSettings, Settings};
 use lru::LruCache;
 use reqwest::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE, ETAG, HeaderMap, IF_NONE_MATCH};
@@ -183,27 +182,6 @@ impl IndexClient {
             let page = ProjectPage::parse(project, &base, &text(CONTENT_TYPE).unwrap_or_default(), &body)
                 .map_err(|source| IndexError::Page { url: error::shown(url), source })?;
             Ok(Kept { page: Arc::new(page), etag: text(ETAG), fresh_until: self.fresh_until(&head) })
-        })
-        .await
-    }
-
-    /// The METADATA that stands beside a wheel (PEP 658), asked for whether or not the index advertises it.
-    /// It is not verified: the digest of the wheel does not cover it.
-    ///
-    /// # Errors
-    /// The index cannot be reached, or the answer is over the limit for pages.
-    pub async fn metadata(&self, file: &RemoteFile) -> Result<Option<Bytes>, IndexError> {
-        let mut url = file.url.clone();
-        url.set_path(&format!("{}.metadata", file.url.path()));
-        let url = &url;
-        self.retry(url, || async move {
-            let answer = self.send(&self.0.files_http, url, &HeaderMap::new()).await?;
-            // Servers that do not know the name say so in several ways.
-            if matches!(answer.status().as_u16(), 400 | 403 | 404 | 405 | 410 | 501) {
-                return Ok(None);
-            }
-            let answer = request::expect(answer, &[StatusCode::OK])?;
-            body::read(answer, self.0.settings.max_page_bytes).await.map(Some)
         })
         .await
     }

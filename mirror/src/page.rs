@@ -17,8 +17,6 @@ pub struct ProjectPage {
     pub project: ProjectName,
     /// The files it offers; none where it is quarantined.
     pub files: Vec<IndexFile>,
-    /// Releases, where the index lists them (API 1.1).
-    pub versions: Vec<String>,
     /// The project's status (PEP 792).
     pub status: ProjectStatus,
 }

@@ -127,7 +127,10 @@ fn a_member_that_does_not_match_its_hash() {
     let dir = dir(&index);
     let finished = run(&dir, "# /// script\n# dependencies = [\"broken\"]\n# ///\nimport broken\n");
     assert_ne!(finished.code, Some(0), "{}", finished.stderr);
-    assert!(finished.stderr.contains("broken"), "{}", finished.stderr);
+    let told = finished.stderr.lines().any(|line| {
+        ["RECORD says", "broken/__init__.py", "broken-1.0"].iter().all(|part| line.contains(part))
+    });
+    assert!(told, "{}", finished.stderr);
 }
 
 #[test]
@@ -138,7 +141,11 @@ fn a_whole_wheel_that_does_not_match_its_hash() {
     let index = index();
     let dir = dir(&index);
     // Where the index knows no ranges the whole file is fetched, and its own hash is what counts.
+    index.quirk_times("demo-1.0-py3-none-any.whl", Quirk::RangesNotImplemented, 1);
     index.quirk("demo-1.0-py3-none-any.whl", Quirk::WrongBytes);
+    let finished = run(&dir, "# /// script\n# dependencies = [\"demo\"]\n# ///\nprint('ran')\n");
+    assert_refused(&finished, &["demo-1.0-py3-none-any.whl", "sha256"]);
+    assert!(!finished.stdout.contains("ran"), "{}", finished.stdout);
     let finished = dir.run("ol-mirror", ["sync", "demo"]);
     assert_refused(&finished, &["demo-1.0-py3-none-any.whl"]);
     index.clear_quirks();

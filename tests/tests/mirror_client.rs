@@ -254,14 +254,3 @@ async fn a_download_that_is_not_what_was_promised_leaves_nothing() {
     assert!(matches!(error, IndexError::Size { .. }), "{error}");
     assert_eq!(std::fs::read_dir(dest.parent().unwrap()).unwrap().count(), 0);
 }
-
-#[tokio::test]
-async fn metadata_is_found_where_it_is_and_missed_where_it_is_not() {
-    let wheel = wheel();
-    let index = FakeIndex::start([wheel.clone()]);
-    let Client { client, dir: _dir } = client(&index);
-    let file = remote(&index, &wheel);
-    assert_eq!(client.metadata(&file).await.unwrap().unwrap(), wheel.metadata);
-    index.without_metadata();
-    assert_eq!(client.metadata(&file).await.unwrap(), None);
-}

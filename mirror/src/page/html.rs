@@ -8,12 +8,8 @@ use super::{
 use crate::{ProjectName, index_url};
 
 pub(super) fn parse(project: &ProjectName, base: &Url, text: &str) -> Result<ProjectPage, PageError> {
-    let mut page = ProjectPage {
-        project: project.clone(),
-        files: Vec::new(),
-        versions: Vec::new(),
-        status: ProjectStatus::default(),
-    };
+    let mut page =
+        ProjectPage { project: project.clone(), files: Vec::new(), status: ProjectStatus::default() };
     let mut base = base.clone();
     let mut based = false;
     for tag in Tags(text) {

@@ -15,8 +15,6 @@ struct Raw {
     #[serde(default)]
     meta: Meta,
     name: Option<String>,
-    #[serde(default)]
-    versions: Vec<String>,
     files: Vec<Entry>,
     project_status: Option<ProjectStatus>,
 }
@@ -79,7 +77,6 @@ pub(super) fn parse(project: &ProjectName, base: &Url, text: &str) -> Result<Pro
     Ok(ProjectPage {
         project: project.clone(),
         files: raw.files.into_iter().filter_map(file).collect(),
-        versions: raw.versions,
         status: raw.project_status.or(raw.meta.project_status).unwrap_or_default(),
     })
 }
