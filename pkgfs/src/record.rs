@@ -1,14 +1,18 @@
 //! A wheel's RECORD (the binary distribution format's list of files): which digest and size each member must have.
 
+mod hash;
+
 use std::collections::HashMap;
 
 use mirror::Sha256;
+
+pub(crate) use hash::{Hash, Hashing};
 
 /// What RECORD says of one path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Row {
     /// A digest that can be checked.
-    Listed { sha256: Sha256, size: Option<u64> },
+    Listed { hash: Hash, size: Option<u64> },
     /// Listed in a way that cannot be checked.
     Unusable(&'static str),
 }
@@ -59,15 +63,14 @@ fn insert(rows: &mut HashMap<String, Row>, path: String, row: Row) {
 }
 
 fn row(hash: &str, size: &str) -> Row {
-    let Some((algorithm, text)) = hash.split_once('=') else { return Row::Unusable("listed without a hash") };
-    if !algorithm.eq_ignore_ascii_case("sha256") {
-        return Row::Unusable("listed with a hash other than sha256");
-    }
-    let Some(sha256) = digest(text) else { return Row::Unusable("listed with a malformed hash") };
+    let hash = match Hash::parse(hash) {
+        Ok(hash) => hash,
+        Err(why) => return Row::Unusable(why),
+    };
     match size {
-        "" => Row::Listed { sha256, size: None },
+        "" => Row::Listed { hash, size: None },
         digits => match digits.parse() {
-            Ok(size) => Row::Listed { sha256, size: Some(size) },
+            Ok(size) => Row::Listed { hash, size: Some(size) },
             Err(_) => Row::Unusable("listed with a malformed size"),
         },
     }
@@ -97,34 +100,6 @@ fn split_row(text: &str) -> Option<(Vec<String>, &str)> {
     }
     fields.push(field);
     (!quoted).then_some((fields, ""))
-}
-
-/// Decodes unpadded URL-safe base 64 of 32 bytes.
-fn digest(text: &str) -> Option<Sha256> {
-    let mut bytes = [0u8; 32];
-    let (mut bits, mut held, mut at) = (0u32, 0u32, 0);
-    for c in text.trim_end_matches('=').bytes() {
-        bits = bits << 6 | u32::from(sextet(c)?);
-        held += 6;
-        if held >= 8 {
-            held -= 8;
-            *bytes.get_mut(at)? = (bits >> held) as u8;
-            bits &= (1 << held) - 1;
-            at += 1;
-        }
-    }
-    (at == 32 && bits == 0 && held < 6).then_some(Sha256(bytes))
-}
-
-fn sextet(c: u8) -> Option<u8> {
-    match c {
-        b'A'..=b'Z' => Some(c - b'A'),
-        b'a'..=b'z' => Some(c - b'a' + 26),
-        b'0'..=b'9' => Some(c - b'0' + 52),
-        b'-' | b'+' => Some(62),
-        b'_' | b'/' => Some(63),
-        _ => None,
-    }
 }
 
 /// One RECORD row as an installer writes it.
@@ -167,8 +142,8 @@ mod tests {
             encode(&digest)
         );
         let record = Record::parse(&text).unwrap();
-        assert_eq!(record.row("a.py"), Some(&Row::Listed { sha256: digest, size: Some(1) }));
-        assert_eq!(record.row("b, \"c\".py"), Some(&Row::Listed { sha256: digest, size: None }));
+        assert_eq!(record.row("a.py"), Some(&Row::Listed { hash: Hash::Sha256(digest), size: Some(1) }));
+        assert_eq!(record.row("b, \"c\".py"), Some(&Row::Listed { hash: Hash::Sha256(digest), size: None }));
         assert_eq!(record.row("d/RECORD"), Some(&Row::Unusable("listed without a hash")));
         assert_eq!(record.row("e"), None);
     }
@@ -177,7 +152,10 @@ mod tests {
     fn weak_and_malformed_hashes_cannot_be_used() {
         let text = "a,md5=abc,1\nb,sha256=abc,1\nc,sha256=,1\n";
         let record = Record::parse(text).unwrap();
-        assert_eq!(record.row("a"), Some(&Row::Unusable("listed with a hash other than sha256")));
+        assert_eq!(
+            record.row("a"),
+            Some(&Row::Unusable("listed with a hash other than sha256, sha384 and sha512"))
+        );
         assert_eq!(record.row("b"), Some(&Row::Unusable("listed with a malformed hash")));
         assert_eq!(record.row("c"), Some(&Row::Unusable("listed with a malformed hash")));
     }
@@ -202,7 +180,7 @@ mod tests {
             // A quote that does not open the field is kept as it is by both sides only when quoted.
             let text = write_row(&path, Some((&digest, size)));
             let record = Record::parse(&text).unwrap();
-            prop_assert_eq!(record.row(&path), Some(&Row::Listed { sha256: digest, size: Some(size) }));
+            prop_assert_eq!(record.row(&path), Some(&Row::Listed { hash: Hash::Sha256(digest), size: Some(size) }));
         }
 
         #[test]

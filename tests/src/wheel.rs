@@ -265,6 +265,10 @@ impl WheelBuilder {
             let hashed: &[u8] = if wrong { b"other bytes" } else { &member.contents };
             let hash = if self.names(&path, Defect::WeakRecordHash) {
                 "md5=1B2M2Y8AsgTpgAmY7PhCfg".into()
+            } else if self.names(&path, Defect::StrongRecordHash) {
+                format!("sha512={}", base64(&sha2::Sha512::digest(hashed)))
+            } else if self.names(&path, Defect::WrongStrongRecordHash) {
+                format!("sha512={}", base64(&sha2::Sha512::digest(b"other bytes")))
             } else {
                 format!("sha256={}", base64(&Sha256::digest(hashed)))
             };
@@ -286,6 +290,8 @@ impl WheelBuilder {
             Defect::MissingFromRecord(named)
             | Defect::WrongRecordHash(named)
             | Defect::WeakRecordHash(named)
+            | Defect::StrongRecordHash(named)
+            | Defect::WrongStrongRecordHash(named)
             | Defect::WrongRecordSize(named) => *named == path && *found == defect(named),
             _ => false,
         })

@@ -1,3 +1,6 @@
+mod strong;
+
+use std::io::Write;
 use std::ops::Range;
 
 use mirror::archive::{Directory, End, Limits, MAX_END_BYTES, Member};
@@ -5,8 +8,10 @@ use mirror::{ProjectName, Sha256, WheelName};
 
 use super::window::Window;
 use super::{Entry, Reason, Trust, WheelIndex};
+use strong::Named;
+
 use crate::dist_info;
-use crate::record::{Record, Row};
+use crate::record::{Hash, Hashing, Record, Row};
 use crate::remote::{Piece, Remote, RemoteFile};
 
 /// Version of the kept format; another one is read anew from the index.
@@ -59,7 +64,9 @@ pub(super) async fn read(
         entries: Vec::new(),
         dist_info,
     };
-    fill(&mut index, directory.into_members(), &info.record);
+    let members = directory.into_members();
+    let named = strong::names(&mut window, &members, &info.record).await?;
+    fill(&mut index, members, &info.record, &named);
     relaunch(&mut index, &mut window).await?;
     Ok(Read { index, whole: window.into_whole() })
 }
@@ -99,8 +106,14 @@ impl Info {
 async fn text(window: &mut Window<'_>, member: &Member, record: Option<&Record>) -> Result<String, Reason> {
     let bytes = member.unpack(&window.bytes(member.extent.clone()).await?)?;
     if let Some(record) = record {
-        let expected = trust(member, record);
-        if expected != Trust::Sha256(Sha256::of(&bytes)) {
+        let listed = match record.row(&member.path) {
+            Some(Row::Listed { hash, .. }) => {
+                let mut hashing = Hashing::new(hash);
+                hashing.write_all(&bytes).is_ok() && hashing.finish().is_some()
+            }
+            _ => false,
+        };
+        if !listed {
             return Err(Reason::Malformed(format!("{} is not the file that RECORD lists", member.path)));
         }
     }
@@ -129,13 +142,13 @@ fn dist_info_folder(directory: &Directory, name: &WheelName) -> Result<String, R
 }
 
 /// Lists the files with what RECORD says of them, and RECORD's rows without a file as problems.
-fn fill(index: &mut WheelIndex, members: Vec<Member>, record: &Record) {
+fn fill(index: &mut WheelIndex, members: Vec<Member>, record: &Record, named: &Named) {
     // RECORD cannot list itself or its signatures; INSTALLER is the installer's to write.
     let unsigned =
         ["RECORD", "RECORD.jws", "RECORD.p7s", "INSTALLER"].map(|name| format!("{}/{name}", index.dist_info));
     let data = format!("{}/", index.data_folder());
     for member in members.into_iter().filter(|member| !member.folder && !unsigned.contains(&member.path)) {
-        let mut trust = trust(&member, record);
+        let mut trust = trust(&member, record, named);
         if let Some(below) = member.path.strip_prefix(&data) {
             let key = below.split_once('/').map(|(key, _)| key);
             if !key.is_some_and(|key| DATA_KEYS.contains(&key)) {
@@ -160,14 +173,19 @@ fn fill(index: &mut WheelIndex, members: Vec<Member>, record: &Record) {
     index.problems.append(&mut missing);
 }
 
-fn trust(member: &Member, record: &Record) -> Trust {
+fn trust(member: &Member, record: &Record, named: &Named) -> Trust {
     match record.row(&member.path) {
         None => Trust::Refused("RECORD does not list it".into()),
         Some(Row::Unusable(why)) => Trust::Refused((*why).into()),
         Some(Row::Listed { size: Some(size), .. }) if *size != member.size => {
             Trust::Refused(format!("RECORD says {size} bytes, the archive {}", member.size))
         }
-        Some(Row::Listed { sha256, .. }) => Trust::Sha256(*sha256),
+        Some(Row::Listed { hash: Hash::Sha256(sha256), .. }) => Trust::Sha256(*sha256),
+        Some(Row::Listed { .. }) => match named.get(&member.path) {
+            Some(Ok(sha256)) => Trust::Sha256(*sha256),
+            Some(Err(why)) => Trust::Refused(why.clone()),
+            None => Trust::Refused("it was not verified".into()),
+        },
     }
 }
 

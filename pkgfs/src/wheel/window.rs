@@ -37,6 +37,16 @@ impl<'a> Window<'a> {
         Ok(())
     }
 
+    /// The whole file, fetched if it is not here.
+    pub(super) async fn whole(&mut self) -> Result<Piece, RemoteError> {
+        if let Some(whole) = self.pieces.iter().find(|piece| matches!(piece, Piece::Whole(_))) {
+            return Ok(whole.clone());
+        }
+        let whole = self.remote.whole(self.file).await?;
+        self.pieces.push(whole.clone());
+        Ok(whole)
+    }
+
     /// The whole file, where the server sent it.
     pub(super) fn into_whole(self) -> Option<Piece> {
         self.pieces.into_iter().find(|piece| matches!(piece, Piece::Whole(_)))

@@ -15,6 +15,10 @@ pub enum Defect {
     ExtraInRecord(&'static str),
     /// RECORD gives the member an md5 hash only.
     WeakRecordHash(&'static str),
+    /// RECORD gives the member a sha512 hash, which is no defect but rare.
+    StrongRecordHash(&'static str),
+    /// RECORD gives the member a sha512 hash of other bytes.
+    WrongStrongRecordHash(&'static str),
     /// There is no RECORD.
     NoRecord,
     /// There is no WHEEL.

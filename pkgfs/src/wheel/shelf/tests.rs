@@ -1,9 +1,10 @@
 use std::sync::atomic::Ordering;
 
-use ::tests::wheel::{BuiltWheel, WheelBuilder};
+use ::tests::wheel::{BuiltWheel, Defect, WheelBuilder};
 
 use super::*;
 use crate::remote::fake::{FakeRemote, described};
+use crate::wheel::Trust;
 
 const LONG: Duration = Duration::from_secs(60);
 const ELSEWHERE: &str = "http://elsewhere.invalid/x.whl";
@@ -51,7 +52,7 @@ async fn a_lock_cannot_make_another_file_pass_for_a_wheel_of_the_index() {
     let (name, file) = elsewhere(&built);
     let wheel = rig.shelf.open(&name, &file).await.unwrap();
     let a = wheel.index.entries.iter().find(|entry| entry.member.path == "demo/a.py").unwrap();
-    assert_eq!(a.trust, crate::wheel::Trust::Sha256(Sha256::of(b"A = 1\n")));
+    assert_eq!(a.trust, Trust::Sha256(Sha256::of(b"A = 1\n")));
     assert!(rig.remote.asked().iter().all(|url| url != ELSEWHERE), "the index's own address was asked");
     assert!(wheel.places()[0].listed);
 }
@@ -143,4 +144,23 @@ async fn scripts_that_unpack_to_more_than_a_wheel_needs_are_not_unpacked() {
     let (name, file) = described(&built);
     let error = rig.shelf.open(&name, &file).await.unwrap_err();
     assert!(error.to_string().contains("its scripts take more than"), "{error}");
+}
+
+#[tokio::test]
+async fn members_with_a_longer_hash_are_verified_by_it_and_named_by_sha256() {
+    let built = WheelBuilder::new("demo", "1")
+        .file("demo/good.py", "A = 1\n")
+        .file("demo/bad.py", "B = 1\n")
+        .defect(Defect::StrongRecordHash("demo/good.py"))
+        .defect(Defect::WrongStrongRecordHash("demo/bad.py"))
+        .build();
+    let rig = Rig::new(FakeRemote::new(std::slice::from_ref(&built)), LONG, true);
+    let (name, file) = described(&built);
+    let wheel = rig.shelf.open(&name, &file).await.unwrap();
+    let trust = |path: &str| {
+        let entry = wheel.index.entries.iter().find(|entry| entry.member.path == path);
+        entry.unwrap().trust.clone()
+    };
+    assert_eq!(trust("demo/good.py"), Trust::Sha256(Sha256::of(b"A = 1\n")));
+    assert_eq!(trust("demo/bad.py"), Trust::Refused("its hash is not the one RECORD lists".into()));
 }
