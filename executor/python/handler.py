@@ -93,10 +93,15 @@ def describe(error):
         message = "(its text could not be made)"
     fields = {
         "error_type": type(error).__name__,
-        "message": message[:65536],
-        "stack_trace": [line[:4096] for line in trace[-100:]],
+        "message": whole(message[:65536]),
+        "stack_trace": [whole(line[:4096]) for line in trace[-100:]],
     }
     return json.dumps(fields).encode()
+
+
+def whole(text):
+    """Text that JSON can carry: a file name that is not UTF-8 has halves of characters."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def flush():

@@ -77,6 +77,7 @@ async fn an_exception_is_told_with_its_place_and_the_sandbox_goes_on() {
         ("def f(event):\n    return object()", "TypeError"),
         ("def f(event):\n    return float('nan')", "ValueError"),
         ("class E(Exception):\n    def __str__(self): raise E()\ndef f(event):\n    raise E()", "E"),
+        ("def f(event):\n    raise ValueError('\\udc80')", "ValueError"),
         ("class E(Exception):\n    def __str__(self): raise SystemExit\ndef f(event):\n    raise E()", "E"),
         (
             "import sys\nclass S:\n    def flush(self): raise SystemExit\ndef f(event):\n    sys.stdout = S()\n    raise KeyError()",
