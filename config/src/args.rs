@@ -9,13 +9,13 @@ use crate::{Settings, logging};
 /// The flags that all three programs take, each also an environment variable and a setting.
 #[derive(Args, Clone, Debug, Default)]
 pub struct CommonArgs {
-    /// Folder of everything that must survive a restart
+    /// Folder of everything that must survive a restart [default: /var/lib/ol]
     #[arg(long, env = "OL_STATE", value_name = "DIR", global = true, help_heading = "Common options")]
     pub state: Option<PathBuf>,
-    /// Where the package file system is mounted
+    /// Where the package file system is mounted [default: /ol/packages]
     #[arg(long, env = "OL_MOUNT", value_name = "DIR", global = true, help_heading = "Common options")]
     pub mount: Option<PathBuf>,
-    /// TCP address to listen on
+    /// TCP address to listen on [default: ol-exec 127.0.0.1:5000, ol-mirror 127.0.0.1:5001]
     #[arg(long, env = "OL_LISTEN", value_name = "ADDR", global = true, help_heading = "Common options")]
     pub listen: Option<SocketAddr>,
     /// Unix socket of this program [default: <state>/<program>.sock]

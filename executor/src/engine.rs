@@ -73,6 +73,8 @@ pub struct Engine {
     scripts: tokio::sync::Semaphore,
     /// Bounds the uploads that are held in memory and unpacked at once.
     deployments: Arc<tokio::sync::Semaphore>,
+    /// Whether calls and scripts under way are to be cut off.
+    halted: tokio::sync::watch::Sender<bool>,
     _lock: StateLock,
 }
 
@@ -155,17 +157,26 @@ impl Engine {
             ids,
             scripts,
             deployments,
+            halted: tokio::sync::watch::Sender::new(false),
             _lock: lock,
         })
     }
 
-    /// Ends everything: calls under way get `executor.shutdown_timeout_ms`. Nothing of ours is left on the host.
+    /// Cuts off calls and scripts under way: their sandboxes are killed, and their callers are told why.
+    pub fn halt(&self) {
+        self.halted.send_replace(true);
+    }
+
+    /// Ready once [`Engine::halt`] was called.
+    async fn is_halted(&self) {
+        // The sender lives as long as the engine: this cannot fail.
+        let _ = self.halted.subscribe().wait_for(|halted| *halted).await;
+    }
+
+    /// Ends everything; calls still under way are cut off. Nothing of ours is left on the host.
     pub async fn stop(&self) {
-        let limit = Duration::from_millis(self.settings.executor.shutdown_timeout_ms);
-        if tokio::time::timeout(limit, self.pool.stop()).await.is_err() {
-            let busy = self.pool.counts().live;
-            tracing::warn!(busy, "calls did not end within executor.shutdown_timeout_ms and are killed");
-        }
+        self.halt();
+        self.pool.stop().await;
         self.zygotes.clear();
         self.sandboxes.stop().await;
         if let Some(supply) = self.supply.write().await.take() {

@@ -66,6 +66,9 @@ impl Functions {
     /// The folder cannot be made or read. A single damaged function is logged and left alone.
     pub fn open(root: PathBuf) -> Result<Functions, RegistryError> {
         std::fs::create_dir_all(&root).map_err(failed("make the folder", &root))?;
+        // What handlers are and what they print is nobody's affair; sandboxes get their code by descriptor.
+        std::fs::set_permissions(&root, std::os::unix::fs::PermissionsExt::from_mode(0o700))
+            .map_err(failed("protect", &root))?;
         let mut current = BTreeMap::new();
         for entry in std::fs::read_dir(&root).map_err(failed("list", &root))? {
             let path = entry.map_err(failed("list", &root))?.path();

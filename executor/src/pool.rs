@@ -59,7 +59,7 @@ pub enum PoolError {
         waited: Duration,
     },
     /// The daemon is stopping.
-    #[error("ol-exec is stopping and takes no more calls")]
+    #[error("ol-exec is stopping; try again when it has been started anew")]
     Stopping,
 }
 

@@ -32,8 +32,9 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
             Command::Mount => commands::mount(&settings).await,
             Command::Umount => commands::umount(&settings),
             Command::Status { json } => commands::status(&settings, *json).await,
-            Command::Env(EnvCommand::Create { requirements, json }) => {
-                commands::create(&settings, requirements, *json).await
+            Command::Env(EnvCommand::Create { requirements, file, json }) => {
+                let words = file.as_ref().map_or(&**requirements, std::slice::from_ref);
+                commands::create(&settings, words, *json).await
             }
             Command::Env(EnvCommand::List { json }) => commands::list(&settings, *json).await,
         }

@@ -142,9 +142,9 @@ impl StopGuard {
             // A socket that cannot be bound costs others the sharing, and this run nothing.
             match Listeners::bind(&settings, false).await {
                 Ok(listeners) => {
-                    let (shared, local) = (http::router(serving.clone()), http::local_router(serving));
-                    let stop = async { drop(stopped.await) };
-                    listeners.serve(&settings, shared, local, stop).await;
+                    let routers = (http::router(serving.clone()), http::local_router(serving.clone()));
+                    let (stop, hurry) = (async { drop(stopped.await) }, std::future::pending());
+                    listeners.serve(&settings, routers, stop, hurry, || serving.halt()).await;
                 }
                 Err(error) => tracing::debug!(%error, "this run cannot be shared"),
             }

@@ -18,12 +18,24 @@ pub(super) async fn serve(settings: Settings, out: Output) -> anyhow::Result<Exi
     let engine = Engine::start(settings.clone(), lock, None).await?;
     let address = listeners.address().map(|address| format!("http://{address} and ")).unwrap_or_default();
     out.line(&format!("ol-exec: ready on {address}{}", listeners.socket().display()));
-    let (shared, local) = (http::router(engine.clone()), http::local_router(engine.clone()));
+    let routers = (http::router(engine.clone()), http::local_router(engine.clone()));
+    let (count, mut first) = tokio::sync::watch::channel(0_u32);
+    let mut second = first.clone();
+    let counting = tokio::spawn(async move {
+        loop {
+            signals.next().await;
+            count.send_modify(|count| *count += 1);
+        }
+    });
     let stop = async {
-        signals.next().await;
-        tracing::info!("stopping: calls under way end first");
+        let _ = first.wait_for(|count| *count >= 1).await;
+        tracing::info!("stopping: calls under way end first; a second signal cuts them off");
     };
-    listeners.serve(&settings, shared, local, stop).await;
+    let hurry = async {
+        let _ = second.wait_for(|count| *count >= 2).await;
+    };
+    listeners.serve(&settings, routers, stop, hurry, || engine.halt()).await;
     engine.stop().await;
+    counting.abort();
     Ok(ExitCode::SUCCESS)
 }

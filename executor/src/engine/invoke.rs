@@ -51,7 +51,13 @@ impl Engine {
         let mut attempt = 1;
         loop {
             let (place, mut leaf, start) = self.sandbox(function).await?;
-            let outcome = leaf.call(event, &context).await;
+            let outcome = tokio::select! {
+                outcome = leaf.call(event, &context) => outcome,
+                () = self.is_halted() => {
+                    place.end(leaf);
+                    return Err(PoolError::Stopping.into());
+                }
+            };
             if outcome.sandbox_survives() {
                 place.give_back(leaf);
             } else {

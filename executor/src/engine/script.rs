@@ -64,6 +64,7 @@ impl Engine {
     ) {
         let end = tokio::select! {
             end = self.script(request, source, &events) => end,
+            () = self.is_halted() => Err(LaunchError::Stopping),
             () = events.closed() => return,
         };
         let end = end.unwrap_or_else(|error| ScriptEnd {

@@ -17,6 +17,9 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::Semaphore;
 
+/// How long a client has to take the answer that its request was cut off.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+
 /// Why an address cannot be listened on.
 #[derive(Debug, thiserror::Error)]
 pub enum ListenError {
@@ -90,13 +93,15 @@ impl Listeners {
         &self.path.0
     }
 
-    /// Answers until `stop` is ready; then lets requests under way end, for `executor.shutdown_timeout_ms` at most.
+    /// Answers until `stop` is ready; then lets requests under way end, for `executor.shutdown_timeout_ms` or until
+    /// `hurry` is ready. What is not done then is told to end by `halt`.
     pub async fn serve(
         self,
         settings: &Settings,
-        shared: Router,
-        local: Router,
+        (shared, local): (Router, Router),
         stop: impl Future<Output = ()>,
+        hurry: impl Future<Output = ()>,
+        halt: impl FnOnce(),
     ) {
         let executor = &settings.executor;
         let server = Arc::new(Server {
@@ -125,8 +130,17 @@ impl Listeners {
         drop((self.tcp, self.unix, self.path));
         let Ok(server) = Arc::try_unwrap(server) else { return };
         let limit = Duration::from_millis(executor.shutdown_timeout_ms);
-        if tokio::time::timeout(limit, server.graceful.shutdown()).await.is_err() {
-            tracing::warn!("requests did not end within executor.shutdown_timeout_ms and are cut off");
+        let mut drained = pin!(server.graceful.shutdown());
+        tokio::select! {
+            () = &mut drained => return,
+            () = hurry => tracing::warn!("requests under way are cut off"),
+            () = tokio::time::sleep(limit) => {
+                tracing::warn!("requests did not end within executor.shutdown_timeout_ms and are cut off");
+            }
+        }
+        halt();
+        if tokio::time::timeout(LAST_WORDS, drained).await.is_err() {
+            tracing::warn!("clients did not take their answers; their connections are closed");
         }
     }
 }

@@ -10,8 +10,11 @@ use crate::{IndexClient, Interpreter, Requirements, ResolveError, Resolver, upst
 #[derive(clap::Args, Debug)]
 pub(super) struct Args {
     /// What to copy: requirements, or one requirements.txt, pyproject.toml, pylock.toml or script
-    #[arg(required = true, value_name = "REQUIREMENTS")]
+    #[arg(required_unless_present = "file", value_name = "REQUIREMENTS")]
     requirements: Vec<String>,
+    /// A file of requirements, as pip spells it
+    #[arg(short = 'r', long = "requirement", value_name = "FILE", conflicts_with = "requirements")]
+    file: Option<String>,
     /// Only show what would be done
     #[arg(long, visible_alias = "dry-run")]
     plan: bool,
@@ -21,7 +24,8 @@ pub(super) struct Args {
 }
 
 pub(super) async fn run(settings: &Settings, args: Args) -> Result<(), Failure> {
-    let requirements = Requirements::detect(&args.requirements)?;
+    let words = args.file.as_ref().map_or(&*args.requirements, std::slice::from_ref);
+    let requirements = Requirements::detect(words)?;
     let interpreter = Interpreter::of(settings)?;
     let index = upstream(settings, &interpreter)?;
     let reporter = Reporter::new();

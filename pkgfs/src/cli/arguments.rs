@@ -50,12 +50,15 @@ pub(super) enum Command {
 pub(super) enum EnvCommand {
     /// Make the environment of some requirements and print its folder
     ///
-    /// Takes requirement specifiers, or one file: a pylock.toml, a requirements.txt (-r is optional), a
+    /// Takes requirement specifiers, or one file: a pylock.toml, a requirements.txt (with or without -r), a
     /// pyproject.toml, or a script with a PEP 723 header. Everything but a lock is resolved first.
     Create {
         /// Requirements, or a file that holds them
-        #[arg(required = true)]
+        #[arg(required_unless_present = "file")]
         requirements: Vec<String>,
+        /// A file of requirements, as pip spells it
+        #[arg(short = 'r', long = "requirement", value_name = "FILE", conflicts_with = "requirements")]
+        file: Option<String>,
         /// Print all that is known of it as JSON
         #[arg(long)]
         json: bool,
