@@ -450,47 +450,6 @@ fn a_wheel_that_is_not_what_it_says_is_refused_by_name() {
     assert_eq!(world.run(&json!({"kind": "echo"})).status, 200);
 }
 
-/// Packages that import well and then spoil every fork of their zygote.
-const SPOILERS: [(&str, &str); 3] = [
-    ("hangs", "import os, time\nos.register_at_fork(before=lambda: time.sleep(3600))\n"),
-    ("exits", "import os\nos.register_at_fork(before=lambda: os._exit(3))\n"),
-    (
-        "threaded",
-        "import os\nreal = os.listdir\nturn = [0]\ndef listdir(path):\n    turn[0] += path == '/proc/self/task'\n    \
-         return real(path) + ['late'] * (path == '/proc/self/task' and turn[0] > 1)\nos.listdir = listdir\n",
-    ),
-];
-
-#[test]
-fn packages_that_spoil_their_zygote_still_run() {
-    if !skip::needs_fuse() || !skip::needs_uv() {
-        return;
-    }
-    let spoiler = |(name, source): (&str, &str)| {
-        WheelBuilder::new(name, "1.0").file(&format!("{name}.py"), source).build()
-    };
-    let index = FakeIndex::start(SPOILERS.map(spoiler));
-    let dir = TestDir::new();
-    dir.set_index(&index.url()).set_config("[executor]\nfork_timeout_ms = 3000\n");
-    let exec = Daemon::start("ol-exec", &dir);
-    for (name, _) in SPOILERS {
-        let source = format!(
-            "# /// script\n# dependencies = [\"{name}\"]\n# ///\nimport os, {name}\ndef f(event): return [{name}.__name__, event]\n"
-        );
-        for version in 0..2 {
-            // Another version each time, so that a sandbox is forked again.
-            let reply = exec.send("PUT", &format!("/functions/{name}"), format!("{source}#{version}"));
-            assert!(matches!(reply.status, 200 | 201), "{}", reply.text());
-            let reply = exec.send("POST", &format!("/run/{name}"), "1");
-            assert_eq!((reply.status, reply.json()), (200, json!([name, 1])), "{}", exec.log());
-            assert_eq!(reply.header("x-ol-start"), Some("cold"));
-        }
-    }
-    // What did not work once was not tried again.
-    let log = exec.log();
-    assert_eq!(log.matches("a zygote cannot be forked").count(), SPOILERS.len(), "{log}");
-}
-
 /// A run that was begun and whose script has said so.
 fn begin_run(dir: &TestDir, script: &std::path::Path) -> std::process::Child {
     let mut command = dir.command("ol-exec");

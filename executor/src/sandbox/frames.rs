@@ -33,6 +33,8 @@ const KINDS: [(Kind, u8); 7] = [
 pub(super) enum FrameError {
     /// The other end is closed: the process has ended, or has closed its socket.
     Closed,
+    /// As `Closed`, and it has left bytes of ours unread, so it has not seen the whole of our last frame.
+    Unread,
     /// The announced length is over the limit.
     TooLong(Kind),
     /// Not a frame.
@@ -52,7 +54,11 @@ pub(super) async fn write(stream: &mut UnixStream, kind: Kind, parts: &[&[u8]]) 
 
 pub(super) async fn read(stream: &mut UnixStream, limit_bytes: u64) -> Result<(Kind, Vec<u8>), FrameError> {
     let mut header = [0; 5];
-    stream.read_exact(&mut header).await.map_err(|_| FrameError::Closed)?;
+    // unix(7): an end that closes with unread data resets the connection.
+    stream.read_exact(&mut header).await.map_err(|error| match error.kind() {
+        io::ErrorKind::ConnectionReset => FrameError::Unread,
+        _ => FrameError::Closed,
+    })?;
     let [a, b, c, d, letter] = header;
     let size = u32::from_be_bytes([a, b, c, d]);
     let kind = KINDS.iter().find(|(_, each)| *each == letter).ok_or(FrameError::Garbage)?.0;

@@ -160,7 +160,9 @@ impl Leaf {
                 broke("wrote to its control socket")
             }
             Ended::TimedOut => CallResult::TimedOut,
-            Ended::Broken(FrameError::Closed) => return self.crashed(killed_before).await,
+            Ended::Broken(FrameError::Closed | FrameError::Unread) => {
+                return self.crashed(killed_before).await;
+            }
         };
         self.ended().await;
         result
@@ -245,6 +247,11 @@ impl Call<'_> {
         match frames::read(stream, self.limits.max_reply_bytes.saturating_add(FRAME_SLACK_BYTES)).await {
             Ok((kind, payload)) if payload.starts_with(&number) => Ended::Frame(kind, payload[4..].to_vec()),
             Ok(_) => Ended::Broken(FrameError::Garbage),
+            // It died between two calls, and the socket took the event all the same.
+            Err(FrameError::Unread) => {
+                *event_taken = false;
+                Ended::Broken(FrameError::Closed)
+            }
             Err(error) => Ended::Broken(error),
         }
     }
