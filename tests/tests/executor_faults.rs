@@ -1,7 +1,5 @@
 //! What packages, strangers and restarts do to a running `ol-exec`, and what no call may notice of it.
 
-#![expect(clippy::unwrap_used, reason = "in a test a panic is the report")]
-
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::json;
