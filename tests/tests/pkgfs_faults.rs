@@ -11,6 +11,7 @@ use std::process::Command;
 use fixture::Fixture;
 use tests::guard::{TestDir, finish};
 use tests::index::{FakeIndex, Quirk};
+use tests::lockfile::pylock;
 use tests::skip;
 use tests::wheel::{BuiltWheel, Defect, WheelBuilder};
 
@@ -333,6 +334,34 @@ fn what_is_at_the_socket_s_place_stays_unless_it_is_a_dead_socket() {
     let attached = attach(&dir, &index);
     assert!(attached.unwrap().is_attached());
     daemon.stop();
+}
+
+#[test]
+fn a_lock_with_addresses_of_its_own_poisons_nothing() {
+    if !skip::needs_fuse() {
+        return;
+    }
+    let wheel = demo().build();
+    let evil = demo().file("demo/good.txt", "evil\n").build();
+    let lone = WheelBuilder::pure("lone", "1").build();
+    let fixture = Fixture::new([wheel.clone()]);
+    let elsewhere = FakeIndex::start([evil.clone(), lone.clone()]);
+    // Sound in itself, served by ranges, and said to be the wheel that the index lists.
+    let size = |wheel: &BuiltWheel| format!("size = {}, ", wheel.bytes.len());
+    let foreign = pylock(&elsewhere, &[&evil]).replace(&evil.sha256, &wheel.sha256).replace(&size(&evil), "");
+    let lock = fixture.dir.write("pylock.foreign.toml", foreign);
+    let made = fixture.cli(&["env", "create", lock.to_str().unwrap()]);
+    assert_eq!(made.code, Some(0), "{}", made.stderr);
+    let read = std::fs::read_to_string(site(&fixture, Path::new(made.stdout.trim())).join("demo/good.txt"));
+    assert_eq!(read.unwrap(), "good\n");
+    let env = fixture.create(&[&wheel]);
+    assert_eq!(std::fs::read_to_string(site(&fixture, &env).join("demo/good.txt")).unwrap(), "good\n");
+    // One that the index does not list is fetched whole, and must be what its digest says.
+    let wrong = pylock(&elsewhere, &[&lone]).replace(&lone.sha256, &wheel.sha256);
+    let lock = fixture.dir.write("pylock.wrong.toml", wrong);
+    let made = fixture.cli(&["env", "create", lock.to_str().unwrap()]);
+    assert_eq!(made.code, Some(1), "{}", made.stderr);
+    assert!(made.stderr.contains("sha256"), "{}", made.stderr);
 }
 
 /// The packages as `ol-exec` gets at them.
