@@ -381,6 +381,25 @@ fn a_stop_lets_calls_under_way_finish() {
 }
 
 #[test]
+fn a_stop_cuts_off_what_does_not_end_and_says_so() {
+    let Some(world) = world("[executor]\nshutdown_timeout_ms = 100\n") else { return };
+    let World { mut exec, dir, _index } = world;
+    exec.expect_in_log("are cut off");
+    let address = dir.listen("ol-exec");
+    let answered = std::thread::scope(|scope| {
+        let body = json!({"kind": "sleep"}).to_string();
+        let call = scope
+            .spawn(|| tests::http::Call::new("POST", &format!("http://{address}/run/h")).body(body).send());
+        while exec.send("GET", "/healthz", "").json()["instances"] != 1 {
+            std::thread::yield_now();
+        }
+        exec.stop();
+        call.join().unwrap()
+    });
+    assert_error(&answered.unwrap(), 503, "Stopping");
+}
+
+#[test]
 fn concurrent_calls_lose_nothing() {
     let Some(world) = world("[executor]\nmax_instances = 6\nmax_instances_per_function = 4\n") else {
         return;
