@@ -30,6 +30,9 @@ pub struct Record {
     pub start: String,
     /// `ok`, or the error type the caller got.
     pub outcome: String,
+    /// Where the handler raised: what the interpreter would have printed of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub traceback: Option<String>,
     /// What the handler wrote to standard output. Bytes that are not UTF-8 are replaced.
     pub stdout: String,
     /// What the handler wrote to standard error.
@@ -161,6 +164,7 @@ mod tests {
             memory_peak_bytes: 3,
             start: "warm".to_owned(),
             outcome: "ok".to_owned(),
+            traceback: None,
             stdout: "two\nlines".to_owned(),
             stderr: String::new(),
             truncated: false,

@@ -117,7 +117,8 @@ fn show(record: &Record, out: &Output) {
     let Record { request_id, outcome, start, wall_ms, truncated, .. } = record;
     let cut = if *truncated { ", output cut" } else { "" };
     out.line(&format!("--- {request_id}  {outcome}  {wall_ms} ms, {start}{cut}"));
-    for (mark, text) in [("", &record.stdout), ("! ", &record.stderr)] {
+    let traceback = record.traceback.as_deref().unwrap_or_default();
+    for (mark, text) in [("", &*record.stdout), ("! ", &*record.stderr), ("! ", traceback)] {
         for line in text.lines() {
             out.line(&format!("{mark}{line}"));
         }

@@ -104,6 +104,7 @@ impl Engine {
             memory_peak_bytes: outcome.usage.memory_peak_bytes,
             start: start.as_str().to_owned(),
             outcome: outcome_name(&outcome.result).to_owned(),
+            traceback: traceback(&outcome.result),
             stdout: String::from_utf8_lossy(&outcome.stdout).into_owned(),
             stderr: String::from_utf8_lossy(&outcome.stderr).into_owned(),
             truncated: outcome.truncated,
@@ -116,6 +117,12 @@ impl Engine {
             tokio::task::block_in_place(append);
         }
     }
+}
+
+/// What the interpreter would have printed of a handler's exception. Its parts are bounded where they are made.
+fn traceback(result: &CallResult) -> Option<String> {
+    let CallResult::HandlerError { error_type, message, stack_trace } = result else { return None };
+    Some(format!("{}{error_type}: {message}", stack_trace.concat()))
 }
 
 /// The error type of a call's end, as callers and logs see it.

@@ -56,13 +56,22 @@ struct Counts {
 }
 
 fn main() -> ExitCode {
-    let quick = std::env::args().any(|argument| argument == "--quick");
+    let arguments: Vec<_> = std::env::args().skip(1).collect();
+    let known = |argument: &String| argument == "--quick";
+    match arguments.split_first() {
+        None => {}
+        Some((first, [])) if known(first) => {}
+        Some((first, [_])) if first == "--index-url" => {}
+        Some((first, [_, last])) if first == "--index-url" && known(last) => {}
+        _ => return table::fail("usage: bench_smoke [--index-url URL] [--quick]"),
+    }
+    let quick = arguments.last().is_some_and(known);
     let counts = if quick {
         Counts { calls: 100, clients: 8, forks: 10, cold: 1, runs: 3 }
     } else {
         Counts { calls: 1000, clients: 32, forks: 200, cold: 5, runs: 20 }
     };
-    let upstream = std::env::args().skip_while(|argument| argument != "--index-url").nth(1);
+    let upstream = arguments.first().filter(|first| *first == "--index-url").map(|_| arguments[1].clone());
     let index = upstream
         .is_none()
         .then(|| skip::real_wheels(&["numpy", "pandas"]).map(|folder| FakeIndex::from_folder(&folder)));
@@ -90,11 +99,11 @@ fn main() -> ExitCode {
 
 fn measure(case: &Case, dir: &TestDir, url: &str, counts: &Counts, table: &mut Table) {
     table.step(&format!("{}: cold starts", case.name));
-    table.add(
-        case.name,
-        "first call after a start: zygote made, packages imported (cold)",
-        cold_starts(case, dir, counts.cold),
-    );
+    let first = match case.header {
+        "" => "first call after a start: forked from the root zygote",
+        _ => "first call after a start: zygote made, packages imported (cold)",
+    };
+    table.add(case.name, first, cold_starts(case, dir, counts.cold));
     let exec = Daemon::start("ol-exec", dir);
     table.step(&format!("{}: forks", case.name));
     table.add(
