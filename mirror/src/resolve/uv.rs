@@ -25,7 +25,7 @@ pub enum UvError {
     )]
     NotOffered { filename: String, known_good: String },
     #[error(
-        "uv, which resolves requirements, cannot be fetched; put a uv 0.13 on PATH, or name a working index with --index-url"
+        "uv, which resolves requirements, cannot be fetched; put a uv of a version in mirror.uv.known_good on PATH, or name an index that has uv with --index-url (a mirror of yours: `ol-mirror sync uv`)"
     )]
     Index(#[source] IndexError),
     #[error("the wheel of uv is damaged: {0}")]
