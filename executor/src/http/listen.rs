@@ -1,6 +1,6 @@
 use std::io;
 use std::net::SocketAddr;
-use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::sync::Arc;
@@ -79,7 +79,7 @@ impl Listeners {
             }
         };
         let path = settings.socket_of(Program::Exec);
-        let unix = bind_unix(&path).await?;
+        let unix = bind_unix(&path)?;
         Ok(Listeners { tcp, unix, path: SocketFile(path) })
     }
 
@@ -183,22 +183,39 @@ impl Server {
     }
 }
 
-async fn bind_unix(path: &Path) -> Result<UnixListener, ListenError> {
+fn bind_unix(path: &Path) -> Result<UnixListener, ListenError> {
     let failed = |source| ListenError::Unix { path: path.to_path_buf(), source };
-    if tokio::net::UnixStream::connect(path).await.is_ok() {
-        return Err(ListenError::Taken { path: path.to_path_buf() });
-    }
-    let is_socket = std::fs::symlink_metadata(path).is_ok_and(|metadata| metadata.file_type().is_socket());
-    if is_socket {
-        std::fs::remove_file(path).map_err(failed)?;
-    }
+    mirror::clear_stale_socket(path).map_err(|source| match source.kind() {
+        io::ErrorKind::AddrInUse => ListenError::Taken { path: path.to_path_buf() },
+        _ => failed(source),
+    })?;
     let folder = path.parent().unwrap_or(Path::new("."));
-    std::fs::create_dir_all(folder).map_err(failed)?;
-    // Bound under a name of its own and renamed when its mode is right: at no time can others connect.
+    // Bound under a name of its own and linked when its mode is right: at no time can others connect. A link, not a
+    // rename: that would take the place of whatever file is there.
     let hidden = tempfile::Builder::new().prefix(".ol-exec-").tempdir_in(folder).map_err(failed)?;
     let bound = hidden.path().join("s");
     let listener = UnixListener::bind(&bound).map_err(failed)?;
     std::fs::set_permissions(&bound, std::fs::Permissions::from_mode(0o600)).map_err(failed)?;
-    std::fs::rename(&bound, path).map_err(failed)?;
+    std::fs::hard_link(&bound, path).map_err(failed)?;
     Ok(listener)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn only_a_socket_of_a_killed_run_is_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("ol-exec.sock");
+        std::fs::write(&path, "precious").unwrap();
+        assert!(matches!(bind_unix(&path), Err(ListenError::Unix { .. })));
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "precious");
+        std::fs::remove_file(&path).unwrap();
+        let first = bind_unix(&path).unwrap();
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert!(matches!(bind_unix(&path), Err(ListenError::Taken { .. })));
+        drop(first);
+        bind_unix(&path).unwrap();
+    }
 }
