@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest as _, Sha256};
 
 pub(crate) use self::system::subfolders;
-pub use self::system::{Cgroup, Process, cgroups, mount_points, processes};
+pub use self::system::{Cgroup, Process, cgroups, mount_points, mounted_namespaces, processes};
 use crate::wheel::hex;
 
 /// Everything of ours that belongs to one folder, at one moment.
@@ -62,9 +62,9 @@ impl fmt::Display for Snapshot {
     }
 }
 
-/// The network namespaces that processes of this machine are in.
-pub fn network_namespaces() -> BTreeSet<u64> {
-    processes().iter().filter_map(|process| process.network_namespace).collect()
+/// Inodes of the namespaces of all kinds that a process is in or a mount holds.
+pub fn namespaces() -> BTreeSet<u64> {
+    processes().into_iter().flat_map(|process| process.namespaces).chain(mounted_namespaces()).collect()
 }
 
 /// Digests of every path that may be a state folder: the folder and what lies directly in it.
@@ -101,7 +101,7 @@ mod tests {
         assert!(mount_points().contains(&PathBuf::from("/proc")));
         let own = std::process::id().cast_signed();
         assert!(processes().iter().any(|process| process.pid == own));
-        assert!(!network_namespaces().is_empty());
+        assert!(!namespaces().is_empty());
         assert!(Snapshot::of(Path::new("/nonexistent/x")).is_empty());
     }
 }

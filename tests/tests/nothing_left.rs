@@ -47,6 +47,16 @@ fn assert_nothing_left(dir: &TestDir, after: &str) {
     assert!(gone.is_some(), "after {after}: {:#?}", descendants());
 }
 
+/// The namespaces that these processes are in and this one is not.
+fn namespaces_of_sandboxes(processes: Vec<Process>) -> BTreeSet<u64> {
+    let ours = Process::read(std::process::id().cast_signed()).map(|own| own.namespaces).unwrap_or_default();
+    processes.into_iter().flat_map(|process| process.namespaces).filter(|each| !ours.contains(each)).collect()
+}
+
+fn still_there(namespaces: &BTreeSet<u64>) -> BTreeSet<u64> {
+    leaks::namespaces().intersection(namespaces).copied().collect()
+}
+
 #[test]
 fn nothing_is_left_behind() {
     if !(skip::needs_fuse() && skip::needs_uv()) {
@@ -67,15 +77,20 @@ fn nothing_is_left_behind() {
     assert_eq!(exec.send("POST", "/run/demo", "{}").status, 200, "{}", exec.log());
     let running = descendants();
     assert!(running.len() > 1, "a zygote and a sandbox should be running: {running:#?}");
+    let own = namespaces_of_sandboxes(running);
+    assert!(own.len() >= 7, "a zygote and a sandbox have namespaces of their own: {own:?}");
     exec.stop();
     assert_nothing_left(&dir, "serve and stop");
+    assert_eq!(still_there(&own), BTreeSet::new(), "namespaces outlived serve");
 
     let exec = Daemon::start("ol-exec", &dir);
     assert_eq!(exec.send("POST", "/run/demo", "{}").status, 200, "{}", exec.log());
+    let own = namespaces_of_sandboxes(descendants());
     exec.kill();
     let mut exec = Daemon::start("ol-exec", &dir);
     exec.expect_in_log("left");
     assert_eq!(exec.send("POST", "/run/demo", "{}").status, 200, "{}", exec.log());
     exec.stop();
     assert_nothing_left(&dir, "kill -9, restart and stop");
+    assert_eq!(still_there(&own), BTreeSet::new(), "namespaces outlived kill -9");
 }

@@ -1,5 +1,6 @@
 //! The machine's mounts, processes and cgroups, as the kernel lists them.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::ffi::OsStringExt as _;
 use std::os::unix::fs::MetadataExt as _;
@@ -21,8 +22,8 @@ pub struct Process {
     pub command: String,
     /// Its working folder.
     pub cwd: Option<PathBuf>,
-    /// Inode of its network namespace.
-    pub network_namespace: Option<u64>,
+    /// Inodes of the namespaces it is in, of all kinds.
+    pub namespaces: BTreeSet<u64>,
 }
 
 impl Process {
@@ -39,7 +40,7 @@ impl Process {
             started: fields.get(19)?.parse().ok()?,
             command: String::from_utf8_lossy(&command).replace('\0', " ").trim_end().to_owned(),
             cwd: fs::read_link(folder.join("cwd")).ok(),
-            network_namespace: fs::metadata(folder.join("ns/net")).ok().map(|metadata| metadata.ino()),
+            namespaces: namespaces(&folder.join("ns")),
         })
     }
 
@@ -52,6 +53,20 @@ impl Process {
         });
         named || self.cwd.as_ref().is_some_and(|cwd| cwd.starts_with(folder))
     }
+}
+
+fn namespaces(folder: &Path) -> BTreeSet<u64> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    entries.filter_map(|entry| Some(fs::metadata(entry.path()).ok()?.ino())).collect()
+}
+
+/// The namespaces that a mount keeps alive without any process in them.
+pub fn mounted_namespaces() -> BTreeSet<u64> {
+    let text = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let of_namespaces = text.lines().filter(|line| line.contains(" - nsfs "));
+    // The root of such a mount reads like net:[4026531840].
+    let inode = |line: &str| line.split(' ').nth(3)?.split_once(":[")?.1.strip_suffix(']')?.parse().ok();
+    of_namespaces.filter_map(inode).collect()
 }
 
 /// Every process that can be seen.
